@@ -1,0 +1,224 @@
+"""Robot profiles: which joints, cameras and topics a robot has, and where its joints live in the universal action."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from lingbot_va_core.clock import ClockError, LatentClock
+from lingbot_va_core.resources import share_dir
+
+ACTION_DIM = 30
+CHANNELS = {'left': (*range(14, 21), 28), 'right': (*range(21, 28), 29)}  # joints, then the gripper
+CAMERA_LAYOUTS = {'width': (1, 8), 'tshape': (3, 3)}  # fewest and most cameras
+
+
+class ProfileError(ValueError):
+    """A robot profile that cannot be read or contradicts itself."""
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A commanded joint. Units: rad (m for grippers), per second, per second squared."""
+
+    name: str
+    channel: int
+    lower: float
+    upper: float
+    velocity: float
+    acceleration: float
+    home: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm, its gripper included: what one trajectory controller moves."""
+
+    side: str
+    trajectory_topic: str
+    joints: tuple[Joint, ...]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera as the robot publishes it; width and height in pixels."""
+
+    name: str
+    image_topic: str
+    info_topic: str
+    frame_id: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class RobotProfile:
+    """Everything that differs between robots. Joint vectors are in the order of `joints`."""
+
+    name: str
+    description: str
+    clock: LatentClock
+    joint_states_topic: str
+    arms: tuple[Arm, ...]
+    camera_layout: str
+    cameras: tuple[Camera, ...]
+
+    @cached_property
+    def joints(self) -> tuple[Joint, ...]:
+        """The joints of all arms, arm by arm."""
+        return tuple(joint for arm in self.arms for joint in arm.joints)
+
+    @cached_property
+    def channels(self) -> np.ndarray:
+        """Channel of the universal action for each joint, int64 [joints]."""
+        return np.array([joint.channel for joint in self.joints])
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Channels that this robot uses, bool [30]."""
+        mask = np.zeros(ACTION_DIM, dtype=bool)
+        mask[self.channels] = True
+        return mask
+
+    def limits(self, field: str) -> np.ndarray:
+        """One field of every joint ('lower', 'upper', 'velocity', 'acceleration', 'home'), float64 [joints]."""
+        return np.array([getattr(joint, field) for joint in self.joints])
+
+    def to_universal(self, positions: np.ndarray) -> np.ndarray:
+        """Scatter joint vectors [..., joints] into zero-padded universal actions, float32 [..., 30]."""
+        universal = np.zeros((*positions.shape[:-1], ACTION_DIM), dtype=np.float32)
+        universal[..., self.channels] = positions
+        return universal
+
+    def from_universal(self, universal: np.ndarray) -> np.ndarray:
+        """Gather joint vectors [..., joints] from universal actions [..., 30]."""
+        return universal[..., self.channels]
+
+
+def robot_names() -> list[str]:
+    """Names of the profiles that are installed."""
+    return sorted(path.stem for path in (share_dir() / 'config' / 'robots').glob('*.yaml'))
+
+
+def load_profile(name_or_path: str) -> RobotProfile:
+    """Load a profile by its name in `config/robots/` or from a YAML file.
+
+    Raises:
+        ProfileError: unknown name, unreadable file, missing or unknown field, or a contradiction; the message
+            names the file, the field, the value and what is allowed.
+    """
+    is_path = '/' in name_or_path or name_or_path.endswith(('.yaml', '.yml'))
+    path = Path(name_or_path) if is_path else share_dir() / 'config' / 'robots' / f'{name_or_path}.yaml'
+    if not path.is_file():
+        raise ProfileError(
+            f'no profile file at {path}'
+            if is_path
+            else f"robot '{name_or_path}' is unknown; choose one of {', '.join(robot_names())} or give a YAML file"
+        )
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ProfileError(f'{path} cannot be read as YAML: {error}') from error
+    try:
+        return _parse(document)
+    except (ProfileError, ClockError) as error:
+        raise ProfileError(f'{path}: {error}') from error
+
+
+def _parse(document: object) -> RobotProfile:
+    top = _fields(
+        document,
+        'profile',
+        {'name': str, 'description': str, 'rates': dict, 'joint_states': str, 'arms': dict, 'camera_layout': str,
+         'cameras': dict},
+    )  # fmt: skip
+    rates = _fields(top['rates'], 'rates', {'control_hz': float, 'video_hz': float})
+    if not top['arms']:
+        raise ProfileError('arms is empty; name at least one of left, right')
+    profile = RobotProfile(
+        name=top['name'],
+        description=top['description'],
+        clock=LatentClock.from_rates(rates['control_hz'], rates['video_hz']),
+        joint_states_topic=top['joint_states'],
+        arms=tuple(_arm(side, arm) for side, arm in top['arms'].items()),
+        camera_layout=top['camera_layout'],
+        cameras=tuple(_camera(name, camera) for name, camera in top['cameras'].items()),
+    )
+    _check_unique('joint', [joint.name for joint in profile.joints])
+    _check_unique('channel', [str(joint.channel) for joint in profile.joints])
+    _check_unique('trajectory topic', [arm.trajectory_topic for arm in profile.arms])
+    _check_unique('image topic', [camera.image_topic for camera in profile.cameras])
+    _check_layout(profile.camera_layout, len(profile.cameras))
+    return profile
+
+
+def _arm(side: str, value: object) -> Arm:
+    if side not in CHANNELS:
+        raise ProfileError(f"arm '{side}' is unknown; name arms {' and '.join(CHANNELS)}")
+    arm = _fields(value, f'arms.{side}', {'trajectory': str, 'joints': dict})
+    if not arm['joints']:
+        raise ProfileError(f'arms.{side}.joints is empty')
+    joints = tuple(_joint(side, name, joint) for name, joint in arm['joints'].items())
+    return Arm(side=side, trajectory_topic=arm['trajectory'], joints=joints)
+
+
+def _joint(side: str, name: str, value: object) -> Joint:
+    where = f'arms.{side}.joints.{name}'
+    numbers = dict.fromkeys(('lower', 'upper', 'velocity', 'acceleration', 'home'), float)
+    joint = Joint(name=name, **_fields(value, where, {'channel': int, **numbers}))
+    if joint.channel not in CHANNELS[side]:
+        raise ProfileError(f'{where}.channel is {joint.channel}; the {side} arm has the channels {CHANNELS[side]}')
+    if not joint.lower < joint.upper:
+        raise ProfileError(f'{where}: lower {joint.lower} is not below upper {joint.upper}')
+    if not joint.lower <= joint.home <= joint.upper:
+        raise ProfileError(f'{where}.home is {joint.home}, outside [{joint.lower}, {joint.upper}]')
+    for field in ('velocity', 'acceleration'):
+        if getattr(joint, field) <= 0:
+            raise ProfileError(f'{where}.{field} is {getattr(joint, field)}; it must be above 0')
+    return joint
+
+
+def _camera(name: str, value: object) -> Camera:
+    where = f'cameras.{name}'
+    camera = _fields(value, where, {'image': str, 'info': str, 'frame': str, 'width': int, 'height': int})
+    for field in ('width', 'height'):
+        if not 16 <= camera[field] <= 4096:
+            raise ProfileError(f'{where}.{field} is {camera[field]}; it must be from 16 to 4096 pixels')
+    return Camera(name, camera['image'], camera['info'], camera['frame'], camera['width'], camera['height'])
+
+
+def _check_layout(layout: str, count: int) -> None:
+    if layout not in CAMERA_LAYOUTS:
+        raise ProfileError(f"camera_layout is '{layout}'; choose one of {', '.join(CAMERA_LAYOUTS)}")
+    fewest, most = CAMERA_LAYOUTS[layout]
+    if not fewest <= count <= most:
+        allowed = f'{fewest}' if fewest == most else f'{fewest} to {most}'
+        raise ProfileError(f'camera_layout {layout} takes {allowed} cameras, but the profile lists {count}')
+
+
+def _check_unique(what: str, names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ProfileError(f'{what} {", ".join(repeated)} is used more than once')
+
+
+def _fields(value: object, where: str, types: dict[str, type]) -> dict:
+    """Check that `value` is a mapping with exactly these fields of these types; integers pass as floats."""
+    if not isinstance(value, dict):
+        raise ProfileError(f'{where} must be a mapping, not {value!r}')
+    missing = [name for name in types if name not in value]
+    unknown = [str(name) for name in value if name not in types]
+    if missing or unknown:
+        problems = [f'missing {", ".join(missing)}'] * bool(missing) + [f'unknown {", ".join(unknown)}'] * bool(unknown)
+        raise ProfileError(f'{where}: {"; ".join(problems)}; the fields are {", ".join(types)}')
+    checked = {}
+    for name, kind in types.items():
+        field = value[name]
+        if kind is float and isinstance(field, int) and not isinstance(field, bool):
+            field = float(field)
+        if not isinstance(field, kind) or isinstance(field, bool) or (kind is float and not np.isfinite(field)):
+            raise ProfileError(f'{where}.{name} is {field!r}; it must be a {kind.__name__}')
+        checked[name] = field
+    return checked
