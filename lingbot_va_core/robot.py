@@ -102,13 +102,8 @@ def robot_names() -> list[str]:
     return sorted(path.stem for path in (share_dir() / 'config' / 'robots').glob('*.yaml'))
 
 
-def load_profile(name_or_path: str) -> RobotProfile:
-    """Load a profile by its name in `config/robots/` or from a YAML file.
-
-    Raises:
-        ProfileError: unknown name, unreadable file, missing or unknown field, or a contradiction; the message
-            names the file, the field, the value and what is allowed.
-    """
+def profile_path(name_or_path: str) -> Path:
+    """Return the file of a profile named in `config/robots/` or given as a YAML file; ProfileError if there is none."""
     is_path = '/' in name_or_path or name_or_path.endswith(('.yaml', '.yml'))
     path = Path(name_or_path) if is_path else share_dir() / 'config' / 'robots' / f'{name_or_path}.yaml'
     if not path.is_file():
@@ -117,6 +112,17 @@ def load_profile(name_or_path: str) -> RobotProfile:
             if is_path
             else f"robot '{name_or_path}' is unknown; choose one of {', '.join(robot_names())} or give a YAML file"
         )
+    return path
+
+
+def load_profile(name_or_path: str) -> RobotProfile:
+    """Load a profile by its name in `config/robots/` or from a YAML file.
+
+    Raises:
+        ProfileError: unknown name, unreadable file, missing or unknown field, or a contradiction; the message
+            names the file, the field, the value and what is allowed.
+    """
+    path = profile_path(name_or_path)
     try:
         document = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
