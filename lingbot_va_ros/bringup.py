@@ -1,0 +1,312 @@
+"""Brings a graph up from the node table, watches it, and takes it down again."""
+
+import atexit
+import contextlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lifecycle_msgs.msg import State
+
+from lingbot_va_core.resources import share_dir
+from lingbot_va_ros.lifecycle_client import LifecycleClient
+from lingbot_va_ros.node_process import NodeProcess
+from lingbot_va_ros.node_table import NodeSpec
+from lingbot_va_ros.ros_environment import apply_ros_defaults, child_environment
+
+WATCH_S = 0.1
+LOG_DELAY_S = 0.5  # a node's log line may arrive after its reply
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long nodes may take, in seconds."""
+
+    start: float = 60.0
+    configure: float = 300.0  # loads weights and warms up
+    activate: float = 30.0
+    stop: float = 3.0  # for each of deactivate and cleanup; then signals follow
+
+
+class BringupError(RuntimeError):
+    """A graph that did not become or stay active.
+
+    Attributes:
+        node: name of the node at fault.
+        returncode: how its process ended (negative: signal), or None when it is the node that refused.
+    """
+
+    def __init__(self, node: str, message: str, returncode: int | None = None) -> None:
+        super().__init__(f'{node} {message}')
+        self.node = node
+        self.returncode = returncode
+
+
+class _StopRequested(Exception):  # noqa: N818
+    """Ends whatever the supervising thread is waiting for."""
+
+
+class Bringup:
+    """A running graph: `with Bringup(nodes(simulation=True), {'robot': 'aloha'}) as graph: ...`.
+
+    A thread of this object starts the processes, brings the nodes to active in the table's order and watches them. When
+    a required node dies, or when the caller leaves the `with` block, the same thread takes everything down in reverse
+    order; if this process dies, the kernel ends the nodes. The ROS domain is that of ROS_DOMAIN_ID.
+
+    Args:
+        nodes: what to start, in order.
+        parameters: for all nodes, above all files; a node ignores those that it does not declare.
+        node_parameters: the same for single nodes, by name.
+        params_file: ROS parameter file above `config/lingbot_va.yaml`.
+        namespace: of all nodes.
+        environment: variables for single nodes, by name.
+        log: receives every line of the nodes and of this object, from several threads.
+        log_level: of the nodes.
+        deadlines: see `Deadlines`.
+
+    Attributes:
+        active: set while all nodes are active.
+        failed: set as soon as something went wrong; then `failure` says what. Nodes may still be ending.
+        ended: set when no process is left.
+        failure: why the graph did not become or stay active, None so far.
+        seconds_to_active: from start to active, None so far.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeSpec],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        node_parameters: Mapping[str, Mapping[str, Any]] | None = None,
+        params_file: str | Path | None = None,
+        namespace: str = '',
+        environment: Mapping[str, Mapping[str, str]] | None = None,
+        log: Callable[[str], None] | None = None,
+        log_level: str = 'info',
+        deadlines: Deadlines = Deadlines(),
+    ) -> None:
+        self._nodes = tuple(nodes)
+        self._parameters = dict(parameters or {})
+        self._node_parameters = dict(node_parameters or {})
+        self._params_file = params_file
+        self._namespace = '/' + namespace.strip('/')
+        self._environment = dict(environment or {})
+        self._log = log or _print
+        self._log_level = log_level
+        self._deadlines = deadlines
+        self._processes: dict[str, NodeProcess] = {}
+        self._missed: set[str] = set()  # optional nodes whose end has been reported
+        self._silent: set[str] = set()  # nodes that do not answer while everything is taken down
+        self._began = time.monotonic()
+        self._stop = threading.Event()
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name='bringup', daemon=True)
+        self.active = threading.Event()
+        self.failed = threading.Event()
+        self.ended = threading.Event()
+        self.failure: BringupError | None = None
+        self.seconds_to_active: float | None = None
+
+    # For the caller
+
+    def __enter__(self) -> 'Bringup':
+        try:
+            self.start()
+            return self.wait_until_active()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id of each node that was started."""
+        return {name: process.pid for name, process in self._processes.items()}
+
+    def start(self) -> 'Bringup':
+        """Begin to bring the graph up; returns at once."""
+        apply_ros_defaults()
+        atexit.register(self.stop)
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def wait_until_active(self) -> 'Bringup':
+        """Wait until all nodes are active.
+
+        Raises:
+            BringupError: it failed, or was stopped first; nothing is left running then.
+        """
+        while not (self.active.wait(WATCH_S) or self.ended.is_set()):
+            pass
+        if self.active.is_set():
+            return self
+        raise self.failure or BringupError('bringup', 'was stopped before all nodes were active')
+
+    def request_stop(self, hurry: bool = False) -> None:
+        """Begin to take everything down and return at once; with `hurry`, kill. Safe in a signal handler."""
+        if hurry:
+            self._hurry.set()
+        self._stop.set()
+
+    def stop(self) -> None:
+        """Take everything down and wait until no process is left. May be called at any time, and again."""
+        self.request_stop()
+        if self._thread.ident is not None:
+            self.ended.wait()
+            atexit.unregister(self.stop)
+
+    # The supervising thread
+
+    def _supervise(self) -> None:
+        client, folder = None, None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix='lingbot_va_'))
+            client = LifecycleClient([spec.name for spec in self._nodes], self._namespace, self._check)
+            self._start_processes(folder)
+            self._bring_to_active(client)
+            self._watch()
+        except _StopRequested:
+            pass
+        except BringupError as error:
+            self._fail(error)
+        except Exception as error:  # the nodes must end whatever happened here
+            self._fail(BringupError('bringup', f'failed: {error}'))
+        finally:
+            self._take_down(client)
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
+            self.ended.set()
+
+    def _fail(self, error: BringupError) -> None:
+        self.failure = error
+        self._say(f'{str(error).rstrip(".")}. Ending all nodes.')
+        self.failed.set()
+
+    def _start_processes(self, folder: Path) -> None:
+        self._say(f'Starting {", ".join(spec.name for spec in self._nodes)}.')
+        for spec in self._nodes:
+            overrides = folder / f'{spec.name}.yaml'
+            values = {**self._parameters, **self._node_parameters.get(spec.name, {})}
+            full_name = f'{self._namespace.rstrip("/")}/{spec.name}'
+            overrides.write_text(yaml.safe_dump({full_name: {'ros__parameters': values}} if values else {}))
+            files = [share_dir() / 'config' / 'lingbot_va.yaml', self._params_file, overrides if values else None]
+            arguments = ['--ros-args', '-r', f'__node:={spec.name}', '-r', f'__ns:={self._namespace}']
+            arguments += ['--log-level', self._log_level]
+            for file in filter(None, files):
+                arguments += ['--params-file', str(file)]
+            environment = child_environment(sys.path) | dict(self._environment.get(spec.name, {}))
+            forward = self._forwarder(spec.name)
+            self._processes[spec.name] = NodeProcess(spec, arguments, environment, forward)
+
+    def _bring_to_active(self, client: LifecycleClient) -> None:
+        for spec in self._nodes:
+            if not client.wait_until_up(spec.name, self._deadlines.start):
+                raise BringupError(spec.name, f'did not appear within {self._deadlines.start:g} s')
+        # All load at the same time; none does anything yet.
+        began = time.monotonic()
+        marks = {spec.name: self._processes[spec.name].lines_seen for spec in self._nodes}
+        futures = {spec.name: client.begin(spec.name, 'configure') for spec in self._nodes}
+        for spec in self._nodes:
+            made = client.finish(spec.name, 'configure', futures[spec.name], self._deadlines.configure)
+            self._require(made, spec.name, 'configure', self._deadlines.configure, marks[spec.name])
+            self._say(f'{spec.name} is configured, after {time.monotonic() - began:.1f} s.')
+        for spec in self._nodes:
+            mark = self._processes[spec.name].lines_seen
+            made = client.finish(spec.name, 'activate', client.begin(spec.name, 'activate'), self._deadlines.activate)
+            self._require(made, spec.name, 'activate', self._deadlines.activate, mark)
+            self._say(f'{spec.name} is active.')
+        self.seconds_to_active = time.monotonic() - self._began
+        self._say(f'All nodes are active, {self.seconds_to_active:.1f} s after the start.')
+        self.active.set()
+
+    def _require(self, made: bool | None, name: str, transition: str, limit: float, mark: int) -> None:
+        if made is None:
+            raise BringupError(name, f'did not {transition} within {limit:g} s')
+        if not made:
+            process, deadline = self._processes[name], time.monotonic() + LOG_DELAY_S
+            while not (reason := process.last_words(mark, errors_only=True)) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            raise BringupError(name, f'refused to {transition}: {reason or "it logged no reason"}')
+
+    def _watch(self) -> None:
+        while not self._stop.wait(WATCH_S):
+            self._check()
+
+    def _check(self) -> None:
+        """Raise when there is a reason not to go on."""
+        if self._stop.is_set():
+            raise _StopRequested
+        for name, process in self._processes.items():
+            if process.returncode is None or name in self._missed:
+                continue
+            if process.spec.required:
+                raise BringupError(name, process.describe_exit(), process.returncode)
+            self._missed.add(name)
+            self._say(f'{name} {process.describe_exit()}. The graph goes on without it.')
+
+    def _take_down(self, client: LifecycleClient | None) -> None:
+        self.active.clear()
+        names = [spec.name for spec in reversed(self._nodes) if spec.name in self._processes]
+        if names and not self.failure:
+            self._say('Stopping.')
+        if client:
+            client.check = self._check_hurry
+            try:
+                self._step_down(client, names, State.PRIMARY_STATE_ACTIVE, 'deactivate')
+                self._step_down(client, names, State.PRIMARY_STATE_INACTIVE, 'cleanup')
+            except _StopRequested:
+                pass
+            except Exception as error:
+                self._say(f'The nodes could not be deactivated: {error}.')
+            client.close()
+        for name in names:
+            running = self._processes[name].returncode is None
+            last_signal = self._processes[name].end(self._hurry)
+            if running and last_signal != 'SIGINT':
+                self._say(f'{name} needed {last_signal}.')
+        if names:
+            self._say('All nodes have ended.')
+
+    def _step_down(self, client: LifecycleClient, names: list[str], state: int, transition: str) -> None:
+        limit = self._deadlines.stop
+        for name in names:
+            if name in self._silent or self._processes[name].returncode is not None:
+                continue
+            present = client.state(name, limit)
+            made = client.finish(name, transition, client.begin(name, transition), limit) if present == state else True
+            if present is None or made is None:
+                self._silent.add(name)
+                self._say(f'{name} did not answer within {limit:g} s.')
+            elif not made:
+                self._say(f'{name} refused to {transition}.')
+
+    def _check_hurry(self) -> None:
+        if self._hurry.is_set():
+            raise _StopRequested
+
+    # Output
+
+    def _forwarder(self, name: str) -> Callable[[str], None]:
+        return lambda line: self._emit(f'[{name}] {line}')
+
+    def _say(self, sentence: str) -> None:
+        self._emit(f'[bringup {time.monotonic() - self._began:6.2f} s] {sentence}')
+
+    def _emit(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more; the nodes must not block on that
+            self._log(line)
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f'{line}\n')
+    sys.stdout.flush()

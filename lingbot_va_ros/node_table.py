@@ -1,0 +1,41 @@
+"""The nodes of the graph: what the launch files and the pip bring-up start, and in which order."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """A lifecycle node in a process of its own.
+
+    Attributes:
+        name: ROS name; its parameters are under `/**/<name>` in `config/lingbot_va.yaml`.
+        executable: console script, which `ros2 run` and launch files start.
+        module: Python module with the same `main`, which the pip bring-up starts.
+        order: nodes become active from the lowest to the highest and end in reverse.
+        required: the graph ends when this node does.
+        simulation_only: not started beside a real robot.
+        nice: added to the niceness of its process; what ticks at the control rate has 0.
+    """
+
+    name: str
+    executable: str
+    module: str
+    order: int
+    required: bool = True
+    simulation_only: bool = False
+    nice: int = 0
+
+
+NODES = (
+    NodeSpec('sim_bridge', 'sim_bridge_node', 'lingbot_va_ros.sim_bridge_node', order=0, simulation_only=True),
+    # Before all that can move the arms: it reads the measured state and holds it.
+    NodeSpec('action', 'action_node', 'lingbot_va_ros.action_node', order=1),
+    NodeSpec('perception', 'perception_node', 'lingbot_va_ros.perception_node', order=2, nice=5),
+    NodeSpec('world_model', 'world_model_node', 'lingbot_va_ros.world_model_node', order=3, nice=10),
+)
+
+
+def nodes(simulation: bool) -> tuple[NodeSpec, ...]:
+    """Return the nodes of a simulated or a real graph in the order in which they become active."""
+    chosen = [spec for spec in NODES if simulation or not spec.simulation_only]
+    return tuple(sorted(chosen, key=lambda spec: spec.order))
