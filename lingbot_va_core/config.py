@@ -1,0 +1,303 @@
+"""What a model is: sizes of its parts and how it is rolled out, as frozen dataclasses with a JSON form."""
+
+import math
+import types
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from lingbot_va_core.canvas import canvas_size, view_sizes
+from lingbot_va_core.robot import CAMERA_LAYOUTS
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be read or contradicts itself."""
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """One stream's own weights: width of its residual stream and of its feed-forward layer."""
+
+    width: int
+    ffn_width: int
+
+    def __post_init__(self) -> None:
+        _positive(self, 'width', 'ffn_width')
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The transformer. Joint attention runs at the video expert's width, num_heads * head_dim.
+
+    Attributes:
+        action: the action stream's own expert, as in the paper; None: both streams run through the video expert's
+            blocks, as in the released checkpoints.
+        patch_size: latent frames, rows and columns of one video token.
+        text_dim: width of the text encoder's output.
+        freq_dim: size of the sinusoidal timestep features.
+    """
+
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    video: ExpertConfig
+    action: ExpertConfig | None
+    latent_channels: int
+    patch_size: tuple[int, int, int]
+    text_dim: int
+    freq_dim: int
+    action_dim: int = 30
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _positive(self, 'num_layers', 'num_heads', 'head_dim', 'latent_channels', 'text_dim', 'freq_dim', 'action_dim')
+        _positive(self, 'eps')
+        _require(
+            self.video.width == self.num_heads * self.head_dim,
+            f'video.width is {self.video.width}; it must be num_heads * head_dim = {self.num_heads * self.head_dim}',
+        )
+        for name in ('head_dim', 'freq_dim'):
+            _require(getattr(self, name) % 2 == 0, f'{name} is {getattr(self, name)}; it must be even')
+        _require(self.head_dim >= 6, f'head_dim is {self.head_dim}; rotary embedding of three axes needs at least 6')
+        if self.action is not None:
+            _require(
+                self.action.width % self.num_heads == 0,
+                f'action.width is {self.action.width}; it must be a multiple of num_heads = {self.num_heads}',
+            )
+        _require(
+            len(self.patch_size) == 3 and min(self.patch_size) >= 1 and self.patch_size[0] == 1,
+            f'patch_size is {self.patch_size}; it must be (1, rows, columns)',
+        )
+
+    @property
+    def patch_channels(self) -> int:
+        """Numbers in one video token before it is embedded."""
+        return self.latent_channels * math.prod(self.patch_size)
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """The causal video VAE.
+
+    Attributes:
+        kind: 'tiny': this project's own small VAE.
+        widths: channels at a quarter, an eighth and a sixteenth of the resolution.
+        stride: pixels per latent row and column.
+    """
+
+    kind: str
+    latent_channels: int
+    widths: tuple[int, int, int]
+    stride: int = 16
+
+    def __post_init__(self) -> None:
+        _require(self.kind == 'tiny', f"kind is '{self.kind}'; choose 'tiny'")
+        _positive(self, 'latent_channels', 'stride')
+        _require(self.stride == 16, f'stride is {self.stride}; the tiny VAE has 16')
+        _require(
+            len(self.widths) == 3 and all(width > 0 and width % 8 == 0 for width in self.widths),
+            f'widths is {self.widths}; give three positive multiples of 8',
+        )
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How the model is run in the loop.
+
+    Attributes:
+        height, width: size of a full camera view in pixels; tshape halves the wrist views.
+        camera_layout: 'width' or 'tshape', see `canvas`.
+        cameras: number of cameras.
+        chunk_frames: K, latent frames per chunk.
+        actions_per_latent: control steps per latent frame.
+        video_steps, action_steps: N of the schedule.
+        video_guidance, action_guidance: classifier-free guidance scale; 1 is off.
+        video_shift, action_shift: shift of the schedule towards noise.
+        video_exec_step: run only this many forwards of the video schedule; None: denoise fully.
+        attn_window: history that is attended to, in units of half a chunk.
+    """
+
+    height: int
+    width: int
+    camera_layout: str
+    cameras: int
+    chunk_frames: int
+    actions_per_latent: int
+    video_steps: int
+    action_steps: int
+    attn_window: int
+    video_guidance: float = 1.0
+    action_guidance: float = 1.0
+    video_shift: float = 5.0
+    action_shift: float = 1.0
+    video_exec_step: int | None = None
+
+    def __post_init__(self) -> None:
+        _positive(self, 'height', 'width', 'cameras', 'chunk_frames', 'actions_per_latent', 'video_steps')
+        _positive(self, 'action_steps', 'video_shift', 'action_shift')
+        layouts = ', '.join(CAMERA_LAYOUTS)
+        _require(
+            self.camera_layout in CAMERA_LAYOUTS, f"camera_layout is '{self.camera_layout}'; choose one of {layouts}"
+        )
+        fewest, most = CAMERA_LAYOUTS[self.camera_layout]
+        _require(
+            fewest <= self.cameras <= most,
+            f'cameras is {self.cameras}; camera_layout {self.camera_layout} takes {fewest} to {most}',
+        )
+        for name in ('video_guidance', 'action_guidance'):
+            _require(getattr(self, name) >= 1, f'{name} is {getattr(self, name)}; it must be at least 1, which is off')
+        if self.video_exec_step is not None:
+            _require(
+                1 <= self.video_exec_step <= self.video_steps,
+                f'video_exec_step is {self.video_exec_step}; it must be from 1 to video_steps = {self.video_steps}, '
+                'or null',
+            )
+        _require(self.attn_window >= 4, f'attn_window is {self.attn_window}; it must be at least 4, one past chunk')
+
+    @property
+    def view_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each camera's view in pixels."""
+        return view_sizes(self.camera_layout, self.height, self.width, self.cameras)
+
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """(height, width) of the canvas in pixels."""
+        return canvas_size(self.camera_layout, self.height, self.width, self.cameras)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model: its name, its parts and how it is rolled out."""
+
+    name: str
+    transformer: TransformerConfig
+    vae: VAEConfig
+    rollout: RolloutConfig
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), 'name is empty; give the model a name')
+        _require(
+            self.transformer.latent_channels == self.vae.latent_channels,
+            f'transformer.latent_channels is {self.transformer.latent_channels} but vae.latent_channels is '
+            f'{self.vae.latent_channels}; they must be equal',
+        )
+        rows, columns = (self.vae.stride * patch for patch in self.transformer.patch_size[1:])
+        for height, width in self.rollout.view_sizes:
+            _require(
+                height % rows == 0 and width % columns == 0,
+                f'rollout: a camera view of {height}x{width} pixels does not divide into tokens of {rows}x{columns}; '
+                'choose multiples (wrist views are half the size in tshape)',
+            )
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, rows, columns) of one latent frame of the canvas."""
+        height, width = self.rollout.canvas_size
+        return self.vae.latent_channels, height // self.vae.stride, width // self.vae.stride
+
+    @property
+    def video_tokens(self) -> int:
+        """Video tokens per latent frame."""
+        _, rows, columns = self.latent_shape
+        return (rows // self.transformer.patch_size[1]) * (columns // self.transformer.patch_size[2])
+
+    @property
+    def cache_slots(self) -> int:
+        """Tokens that the KV cache holds: attn_window // 2 chunks of video and action tokens."""
+        rollout = self.rollout
+        return (rollout.attn_window // 2) * rollout.chunk_frames * (self.video_tokens + rollout.actions_per_latent)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: object) -> 'ModelConfig':
+        """Read the JSON form; raises ConfigError naming the field, the value and what is allowed."""
+        return _read(cls, document, 'config')
+
+
+def preset(name: str) -> ModelConfig:
+    """Return a named configuration; raises ConfigError for an unknown name."""
+    if name not in PRESETS:
+        raise ConfigError(f"preset '{name}' is unknown; choose one of {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(math.isfinite(value) and value > 0, f'{name} is {value}; it must be above 0')
+
+
+def _read(kind: Any, value: object, where: str) -> Any:
+    """Convert JSON into the annotated type `kind`."""
+    if isinstance(kind, types.UnionType):
+        kinds = [option for option in get_args(kind) if option is not types.NoneType]
+        return None if value is None else _read(kinds[0], value, where)
+    if get_origin(kind) is tuple:
+        items = get_args(kind)
+        if not isinstance(value, list | tuple) or len(value) != len(items):
+            raise ConfigError(f'{where} is {value!r}; it must be a list of {len(items)} numbers')
+        return tuple(_read(item, part, f'{where}[{i}]') for i, (item, part) in enumerate(zip(items, value, strict=True)))
+    if is_dataclass(kind):
+        return _read_dataclass(kind, value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigError(f'{where} is {value!r}; it must be of type {kind.__name__}')
+    return value
+
+
+def _read_dataclass(kind: Any, value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f'{where} is {value!r}; it must be a mapping')
+    names = [field.name for field in fields(kind)]
+    missing, unknown = [n for n in names if n not in value], [str(n) for n in value if n not in names]
+    if missing or unknown:
+        problems = [f'missing {", ".join(missing)}'] * bool(missing) + [f'unknown {", ".join(unknown)}'] * bool(unknown)
+        raise ConfigError(f'{where}: {"; ".join(problems)}; the fields are {", ".join(names)}')
+    hints = get_type_hints(kind)
+    arguments = {name: _read(hints[name], value[name], f'{where}.{name}') for name in names}
+    try:
+        return kind(**arguments)
+    except ConfigError as error:
+        raise ConfigError(f'{where}: {error}') from error
+
+
+PRESETS = {
+    # Small enough to train and to run on one CPU core: 36 + 16 tokens per latent frame, three video forwards that end
+    # half-way to clean (unshifted s = 0.5), four for the actions.
+    'tiny': ModelConfig(
+        name='tiny',
+        transformer=TransformerConfig(
+            num_layers=6,
+            num_heads=3,
+            head_dim=64,
+            video=ExpertConfig(width=192, ffn_width=384),
+            action=ExpertConfig(width=96, ffn_width=256),
+            latent_channels=24,
+            patch_size=(1, 1, 1),
+            text_dim=64,
+            freq_dim=128,
+        ),
+        vae=VAEConfig(kind='tiny', latent_channels=24, widths=(96, 128, 160)),
+        rollout=RolloutConfig(
+            height=64,
+            width=96,
+            camera_layout='tshape',
+            cameras=3,
+            chunk_frames=2,
+            actions_per_latent=16,
+            video_steps=4,
+            action_steps=4,
+            attn_window=6,
+            video_shift=1.0,
+            video_exec_step=3,
+        ),
+    ),
+}

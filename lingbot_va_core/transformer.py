@@ -1,0 +1,257 @@
+"""The world model's transformer: video and action streams that meet in one joint self-attention per layer.
+
+Names of weights and order of operations are those of the released checkpoints, in which both streams run through the
+same `blocks`. With an action expert (Mixture-of-Transformers) the action stream has `action_blocks` of its own: its
+queries, keys and values are projected up to the video stream's heads and the result is projected back down.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lingbot_va_core.attention import Attention, attend
+from lingbot_va_core.cache import KVCache, Write
+from lingbot_va_core.config import TransformerConfig
+from lingbot_va_core.rope import action_phases, rotate, video_phases
+
+KeyValue = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class TextContext:
+    """Keys and values of the instruction for the cross-attention of each layer, [B, heads, L, head_dim]."""
+
+    video: list[KeyValue]
+    action: list[KeyValue]
+
+
+class Block(nn.Module):
+    """One layer of one expert, in two halves with the joint attention between them.
+
+    Its input x is [B, F, N, width]; the six modulation vectors of a frame are [F, 6, width] in float32.
+    """
+
+    def __init__(self, width: int, inner: int, heads: int, ffn_width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.attn1 = Attention(width, inner, heads, eps)
+        self.attn2 = Attention(width, width, heads, eps)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.ffn = FeedForward(width, ffn_width)
+        self.scale_shift_table = nn.Parameter(torch.zeros(1, 6, width))
+
+    def modulation(self, time: Tensor) -> list[Tensor]:
+        """Shift, scale and gate of the self-attention, then of the feed-forward layer, each [F, 1, width]."""
+        return list((self.scale_shift_table.float() + time).unsqueeze(2).unbind(1))
+
+    def project(self, x: Tensor, modulation: list[Tensor], phases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rotated queries and keys, and values, of the self-attention: [B, F N, heads, head_dim]."""
+        shift, scale = modulation[:2]
+        y = modulate(x, shift, scale, self.eps).flatten(1, 2)
+        key, value = self.attn1.key_value(y)
+        return rotate(self.attn1.query(y), phases), rotate(key, phases), value
+
+    def update(self, x: Tensor, modulation: list[Tensor], attended: Tensor, text: KeyValue) -> Tensor:
+        """Add the attended heads [B, F N, heads, head_dim], the cross-attention and the feed-forward layer to x."""
+        gate1, shift2, scale2, gate2 = modulation[2:]
+        x = add_gated(x, self.attn1.output(attended).view_as(x), gate1)
+        y = normalize(x, self.eps, self.norm2).flatten(1, 2)
+        x = x + self.attn2.output(attend(self.attn2.query(y), *text)).view_as(x)
+        return add_gated(x, self.ffn(modulate(x, shift2, scale2, self.eps)), gate2)
+
+
+class FeedForward(nn.Module):
+    """Linear, tanh-GELU, linear."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        up = nn.Module()
+        up.proj = nn.Linear(width, inner)
+        self.net = nn.ModuleList([up, nn.Identity(), nn.Linear(inner, width)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., width] to the same shape."""
+        return self.net[2](F.gelu(self.net[0].proj(x), approximate='tanh'))
+
+
+class Mlp(nn.Module):
+    """Two linear layers; the caller names the activation between them."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(inputs, width)
+        self.linear_2 = nn.Linear(width, width)
+
+
+class ConditionEmbedder(nn.Module):
+    """Embeds the timestep and the text for one stream."""
+
+    def __init__(self, width: int, freq_dim: int, text_dim: int) -> None:
+        super().__init__()
+        half = freq_dim // 2
+        self.time_embedder = Mlp(freq_dim, width)
+        self.time_proj = nn.Linear(width, 6 * width)
+        self.text_embedder = Mlp(text_dim, width)
+        self._log_period = -math.log(10000.0) / half
+        self._half = half
+
+    def time(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Map timesteps [F] in 0..1000 to the embedding [F, width] and the modulation [F, 6, width], in float32."""
+        index = torch.arange(self._half, device=timesteps.device, dtype=torch.float32)
+        angle = timesteps.float()[:, None] * torch.exp(index * self._log_period)
+        features = torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.time_proj.weight.dtype)
+        mlp = self.time_embedder
+        embedding = mlp.linear_2(F.silu(mlp.linear_1(features)))
+        modulation = self.time_proj(F.silu(embedding)).unflatten(-1, (6, -1))
+        return embedding.float(), modulation.float()
+
+    def text(self, embeddings: Tensor) -> Tensor:
+        """Map text embeddings [B, L, text_dim] to [B, L, width]."""
+        mlp = self.text_embedder
+        return mlp.linear_2(F.gelu(mlp.linear_1(embeddings), approximate='tanh'))
+
+
+class WorldTransformer(nn.Module):
+    """Predicts flow-matching velocities of latent frames and of actions, given what is in the cache."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, inner, heads, eps = config.video.width, config.video.width, config.num_heads, config.eps
+        layers = range(config.num_layers)
+        self.blocks = nn.ModuleList([Block(width, inner, heads, config.video.ffn_width, eps) for _ in layers])
+        self.scale_shift_table = nn.Parameter(torch.zeros(1, 2, width))
+        action_width = width
+        if config.action is not None:
+            action_width = config.action.width
+            self.action_blocks = nn.ModuleList(
+                [Block(action_width, inner, heads, config.action.ffn_width, eps) for _ in layers]
+            )
+            self.action_scale_shift_table = nn.Parameter(torch.zeros(1, 2, action_width))
+        self.patch_embedding_mlp = nn.Linear(config.patch_channels, width)
+        self.action_embedder = nn.Linear(config.action_dim, action_width)
+        self.condition_embedder = ConditionEmbedder(width, config.freq_dim, config.text_dim)
+        self.condition_embedder_action = ConditionEmbedder(action_width, config.freq_dim, config.text_dim)
+        self.proj_out = nn.Linear(width, config.patch_channels)
+        self.action_proj_out = nn.Linear(action_width, config.action_dim)
+
+    def text_context(self, embeddings: Tensor) -> TextContext:
+        """Compute what every forward needs of the text embeddings [B, L, text_dim], once per instruction."""
+        embeddings = embeddings.to(self.proj_out.weight.dtype)
+        video = self._text_layers(self.blocks, self.condition_embedder.text(embeddings))
+        if self.config.action is None:
+            return TextContext(video, video)
+        return TextContext(
+            video, self._text_layers(self.action_blocks, self.condition_embedder_action.text(embeddings))
+        )
+
+    def video(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        first: int,
+        text: TextContext,
+        cache: KVCache,
+        kind: Write,
+        head: bool = True,
+    ) -> Tensor | None:
+        """Velocity of latent frames, given everything in the cache.
+
+        Args:
+            latents: [B, C, F, h, w].
+            timesteps: [F], 1000 sigma of each frame.
+            first: latent-frame index of the first frame since the episode's start.
+            text: the instruction.
+            cache: read, and extended by these frames' keys and values.
+            kind: what becomes of these keys and values.
+            head: False: only write the cache and return None.
+
+        Returns:
+            float32 [B, C, F, h, w].
+        """
+        rows, columns = (size // patch for size, patch in zip(latents.shape[3:], self._patch, strict=True))
+        frames = latents.shape[2]
+        phases = video_phases(self.config.head_dim, first, frames, rows, columns, latents.device)
+        x = self.patch_embedding_mlp(self._patchify(latents).to(self.proj_out.weight.dtype))
+        time, modulation = self.condition_embedder.time(timesteps)
+        with cache.write('video', first, frames, rows * columns, kind) as slots:
+            x = self._layers(self.blocks, x, modulation, phases, text.video, slots, head)
+        if x is None:
+            return None
+        return self._unpatchify(self.proj_out(self._final(x, self.scale_shift_table, time)).float(), rows, columns)
+
+    def action(
+        self,
+        actions: Tensor,
+        timesteps: Tensor,
+        first: int,
+        text: TextContext,
+        cache: KVCache,
+        kind: Write,
+        head: bool = True,
+    ) -> Tensor | None:
+        """Velocity of normalised actions [B, F, n, 30]; otherwise as `video`. Unused channels must be zero."""
+        shared = self.config.action is None
+        phases = action_phases(self.config.head_dim, first, *actions.shape[1:3], actions.device)
+        x = self.action_embedder(actions.to(self.proj_out.weight.dtype))
+        time, modulation = self.condition_embedder_action.time(timesteps)
+        blocks = self.blocks if shared else self.action_blocks
+        with cache.write('action', first, *actions.shape[1:3], kind) as slots:
+            x = self._layers(blocks, x, modulation, phases, text.action, slots, head)
+        if x is None:
+            return None
+        table = self.scale_shift_table if shared else self.action_scale_shift_table
+        return self.action_proj_out(self._final(x, table, time)).float()
+
+    @property
+    def _patch(self) -> tuple[int, int]:
+        return self.config.patch_size[1:]
+
+    def _layers(self, blocks, x, time, phases, text, slots, head) -> Tensor | None:
+        for layer, block in enumerate(blocks):
+            modulation = block.modulation(time)
+            query, key, value = block.project(x, modulation, phases)
+            keys, values = slots.extend(layer, key, value)
+            if not head and layer == len(blocks) - 1:
+                return None  # all keys and values are written
+            x = block.update(x, modulation, attend(query, keys, values), text[layer])
+        return x
+
+    def _final(self, x: Tensor, table: Tensor, time: Tensor) -> Tensor:
+        shift, scale = (table.float() + time[:, None]).unsqueeze(2).unbind(1)
+        return modulate(x, shift, scale, self.config.eps)
+
+    def _text_layers(self, blocks: nn.ModuleList, text: Tensor) -> list[KeyValue]:
+        layers = [block.attn2.key_value(text) for block in blocks]
+        return [(key.transpose(1, 2).contiguous(), value.transpose(1, 2).contiguous()) for key, value in layers]
+
+    def _patchify(self, latents: Tensor) -> Tensor:
+        """[B, C, F, h, w] to [B, F, tokens, C p q], channel-major."""
+        p, q = self._patch
+        x = latents.unflatten(4, (-1, q)).unflatten(3, (-1, p))  # B C F h p w q
+        return x.permute(0, 2, 3, 5, 1, 4, 6).flatten(4, 6).flatten(2, 3)
+
+    def _unpatchify(self, x: Tensor, rows: int, columns: int) -> Tensor:
+        """[B, F, tokens, p q C], channel fastest, to [B, C, F, h, w]."""
+        p, q = self._patch
+        x = x.unflatten(3, (p, q, -1)).unflatten(2, (rows, columns))  # B F h w p q C
+        return x.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
+
+
+def normalize(x: Tensor, eps: float, affine: nn.LayerNorm | None = None) -> Tensor:
+    """LayerNorm over the last axis in float32, with the affine weights of `affine` if given; x's dtype."""
+    weight, bias = (affine.weight.float(), affine.bias.float()) if affine is not None else (None, None)
+    return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps).type_as(x)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """norm(x) * (1 + scale) + shift in float32, x [B, F, N, width], shift and scale [F, 1, width]; x's dtype."""
+    return torch.addcmul(shift, F.layer_norm(x.float(), x.shape[-1:], eps=eps), 1.0 + scale).type_as(x)
+
+
+def add_gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+    """Return x + gate * y, summed in float32; x's dtype."""
+    return torch.addcmul(x.float(), y.float(), gate).type_as(x)
