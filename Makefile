@@ -1,0 +1,53 @@
+# Everything runs in .venv, which is made and renewed when needed.
+
+PYTHON ?= python3
+VENV := .venv
+STAMPS := $(VENV)/stamps
+ARGS ?=
+
+.DEFAULT_GOAL := setup
+.DELETE_ON_ERROR:
+.PHONY: setup system demo test bench lint clean
+
+setup: $(STAMPS)/package
+
+# What pip cannot install: a C++ compiler, Python's headers, OpenGL without a display. Needs root.
+system:
+	PYTHON='$(PYTHON)' scripts/system_packages.sh
+
+demo: setup
+	$(VENV)/bin/lingbot-va demo $(ARGS)
+
+test: setup
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+bench: setup
+	$(VENV)/bin/lingbot-va bench nodes $(ARGS)
+
+lint: $(STAMPS)/requirements
+	$(VENV)/bin/ruff check $(ARGS)
+
+clean:
+	rm -rf $(VENV) out build install log dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
+		{ echo 'make: $(PYTHON) is not Python 3.10, 3.11 or 3.12; name one: make setup PYTHON=python3.11' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo 'make: $(PYTHON) has no venv module; on Debian or Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/requirements: requirements.txt requirements-dev.txt | $(STAMPS)/venv
+	$(VENV)/bin/pip install --quiet -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+# rosidl generates and compiles the messages, about a minute.
+$(STAMPS)/messages: $(shell find lingbot_va_msgs -type f) $(STAMPS)/requirements
+	$(VENV)/bin/pip install --quiet --no-deps --force-reinstall ./lingbot_va_msgs
+	@touch $@
+
+$(STAMPS)/package: setup.py setup.cfg pyproject.toml $(STAMPS)/messages
+	$(VENV)/bin/pip install --quiet --no-deps -e .
+	@touch $@
