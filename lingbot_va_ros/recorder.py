@@ -1,0 +1,136 @@
+"""Records the topics of a graph into a rosbag2 bag, byte for byte as they were received."""
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+
+from lingbot_va_ros.bag_writer import QUEUE_BYTES, BagWriter
+from lingbot_va_ros.recorded_topics import RecordedTopic
+
+READY = 'ready: every topic has a publisher'
+POLL_S = 0.01  # one wait for many messages costs far less than a wait for each; log times are DDS reception times
+REPORT_S = 1.0
+DEPTH = 100  # messages that DDS keeps for us between two polls, far above what arrives
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What came of a recording. `messages` and `dropped` map resolved topic names to counts."""
+
+    path: Path
+    messages: dict[str, int]
+    dropped: dict[str, int]
+
+
+class Recorder:
+    """Subscribes to topics without decoding them and hands the bytes to a BagWriter.
+
+    Attributes:
+        received: messages received so far.
+        messages: the same by resolved topic name.
+    """
+
+    def __init__(self, node: Node, topics: list[RecordedTopic], bag: BagWriter) -> None:
+        self.received = 0
+        self._bag = bag
+        self.messages = {node.resolve_topic_name(topic.name): 0 for topic in topics}
+        self._subscriptions = [self._subscribe(node, topic) for topic in topics]
+
+    def missing(self) -> list[str]:
+        """Return the topics that no publisher serves at present."""
+        return [s.topic_name for s in self._subscriptions if s.get_publisher_count() == 0]
+
+    def _subscribe(self, node: Node, topic: RecordedTopic) -> Subscription:
+        name = node.resolve_topic_name(topic.name)
+        receive = partial(self._receive, name, self._bag.add_topic(name, topic.type_name, topic.qos))
+        # The publisher's reliability and durability, but a deeper queue.
+        qos = QoSProfile(depth=DEPTH, reliability=topic.qos.reliability, durability=topic.qos.durability)
+        return node.create_subscription(topic.kind, name, receive, qos, raw=True)
+
+    def _receive(self, name: str, topic: int, data: bytes, info: dict) -> None:
+        self.messages[name] += 1
+        self.received += 1
+        self._bag.put(topic, info['received_timestamp'], data)
+
+
+def record(
+    topics: list[RecordedTopic],
+    out: Path,
+    metadata: dict[str, str],
+    *,
+    namespace: str = '',
+    duration_s: float | None = None,
+    queue_bytes: int = QUEUE_BYTES,
+    say: Callable[[str], None] = print,
+) -> Recording:
+    """Record until SIGINT, SIGTERM or for `duration_s`, then complete the bag at `out`.
+
+    Says READY once every topic is matched, and at most once a second which topics lost messages. Must be called in the
+    main thread of a process of its own, because it takes over the two signals.
+
+    Raises:
+        BagError: `out` cannot be written (at the beginning or later), or not one message came.
+    """
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    bag = BagWriter(out, metadata, queue_bytes)
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    try:
+        node = rclpy.create_node(
+            'recorder', namespace=namespace, context=context, enable_rosout=False, start_parameter_services=False
+        )
+        recorder = Recorder(node, topics, bag)
+        say(f'recording {len(topics)} topics to {out}')
+        _receive_until(stop, duration_s, node, recorder, bag, say)
+        node.destroy_node()
+    finally:
+        context.try_shutdown()
+        bag.close()
+    return Recording(out, recorder.messages, dict(bag.dropped))
+
+
+def _receive_until(
+    stop: Event, duration_s: float | None, node: Node, recorder: Recorder, bag: BagWriter, say: Callable[[str], None]
+) -> None:
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    end = None if duration_s is None else time.monotonic() + duration_s
+    report, ready, dropped = time.monotonic(), False, 0
+    while not stop.is_set() and (end is None or time.monotonic() < end):
+        _drain(executor, recorder)
+        bag.check()
+        if not ready and not recorder.missing():
+            ready = True
+            say(READY)
+        if time.monotonic() >= report:
+            report = time.monotonic() + REPORT_S
+            if bag.dropped.total() > dropped:
+                dropped = bag.dropped.total()
+                say(f'the disk does not keep up, dropped so far: {counts(bag.dropped)}')
+        stop.wait(POLL_S)
+    _drain(executor, recorder)
+
+
+def _drain(executor: SingleThreadedExecutor, recorder: Recorder) -> None:
+    """Receive what has arrived."""
+    before = -1
+    while recorder.received != before:
+        before = recorder.received
+        executor.spin_once(timeout_sec=0)
+
+
+def counts(messages: dict[str, int]) -> str:
+    """Format counts of messages for people."""
+    return ', '.join(f'{topic} {count}' for topic, count in sorted(messages.items()) if count) or 'none'
