@@ -5,6 +5,7 @@ enter it (video, then actions, at timestep 0), then the next frames are denoised
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from lingbot_va_core.cache import KVCache, Write
 from lingbot_va_core.checkpoint import WorldModel
 from lingbot_va_core.flow_matching import TIMESTEP_SCALE, denoise, schedule
+from lingbot_va_core.transformer import TextContext, Timing
 
 
 class SessionError(ValueError):
@@ -56,11 +58,11 @@ class Session:
         self._rollout = rollout = model.config.rollout
         self._video_plan = schedule(rollout.video_steps, rollout.video_shift, rollout.video_exec_step)
         self._action_plan = schedule(rollout.action_steps, rollout.action_shift)
-        self._guided = max(rollout.video_guidance, rollout.action_guidance) > 1
+        self._batch = 2 if max(rollout.video_guidance, rollout.action_guidance) > 1 else 1  # with and without text
         transformer = model.config.transformer
         self._cache = KVCache(
             layers=transformer.num_layers,
-            batch=2 if self._guided else 1,
+            batch=self._batch,
             heads=transformer.num_heads,
             head_dim=transformer.head_dim,
             slots=model.config.cache_slots,
@@ -69,7 +71,8 @@ class Session:
         )
         self._used = model.normalizer.used(model.device)
         self._generator = torch.Generator()
-        self._text = None
+        self._text: TextContext | None = None
+        self._timings: dict[tuple[str, float, bool], Timing] = {}
 
     def start(self, instruction: str) -> None:
         """Begin a new episode; everything about the last one is forgotten."""
@@ -85,15 +88,15 @@ class Session:
     @torch.inference_mode()
     def set_instruction(self, text: str) -> None:
         """Change the instruction; it holds from the next chunk on."""
-        prompts = [text, ''] if self._guided else [text]
+        prompts = [text, ''][: self._batch]
         rows = torch.stack([self._model.text.encode(prompt) for prompt in prompts])
         self.set_text_embeddings(rows)
 
     @torch.inference_mode()
     def set_text_embeddings(self, embeddings: Tensor) -> None:
         """Set the instruction as embeddings [1, L, text_dim]; [2, L, text_dim], the second empty, with guidance."""
-        if embeddings.shape[0] != (2 if self._guided else 1):
-            raise SessionError(f'got {embeddings.shape[0]} text rows; give 2 with guidance (text and empty), else 1')
+        if embeddings.shape[0] != self._batch:
+            raise SessionError(f'got embeddings of {embeddings.shape[0]} texts; this model needs {self._batch}')
         self._text = self._model.transformer.text_context(embeddings.to(self._model.device))
 
     def observe(self, index: int, latent: Tensor | np.ndarray) -> None:
@@ -179,9 +182,8 @@ class Session:
         still = torch.zeros(self._rollout.actions_per_latent, self._used.numel(), device=self._model.device)
         latents = torch.stack([self._latents.pop(i) for i in range(first, end)], dim=1)
         actions = torch.stack([self._actions.pop(i) if i else still for i in range(first, end)])
-        clean = torch.zeros(end - first, device=self._model.device)
-        self._video(latents, clean, first, Write.CLEAN, head=False)
-        self._action(actions, clean, first, Write.CLEAN, head=False)
+        self._video(latents, 0.0, False, first, Write.CLEAN, head=False)
+        self._action(actions, 0.0, False, first, Write.CLEAN, head=False)
         self._grounded = end
 
     def _denoise_video(self, noise: Tensor, first: int, clamped: Tensor | None) -> Tensor:
@@ -190,12 +192,12 @@ class Session:
 
         def velocity(x: Tensor, sigma: float, kept: bool) -> Tensor:
             kind = Write.PREDICTED if kept else Write.TRANSIENT
-            output = self._video(clamp(x), self._timesteps(sigma, clamped is not None), first, kind)
+            output = self._video(clamp(x), sigma, clamped is not None, first, kind)
             return self._guide(output, self._rollout.video_guidance)
 
         latents = clamp(denoise(noise, self._video_plan, velocity))
         if not self._video_plan.partial:
-            self._video(latents, self._timesteps(0.0, False), first, Write.PREDICTED, head=False)
+            self._video(latents, 0.0, False, first, Write.PREDICTED, head=False)
         return latents
 
     def _denoise_actions(self, noise: Tensor, first: int, clamped: bool) -> Tensor:
@@ -206,30 +208,40 @@ class Session:
             return torch.cat([torch.zeros_like(x[:1]), x[1:]]) if clamped else x
 
         def velocity(x: Tensor, sigma: float, kept: bool) -> Tensor:
-            output = self._action(clamp(x), self._timesteps(sigma, clamped), first, Write.TRANSIENT)
+            output = self._action(clamp(x), sigma, clamped, first, Write.TRANSIENT)
             return self._guide(output, self._rollout.action_guidance)
 
         return clamp(denoise(noise, self._action_plan, velocity))
 
-    def _video(self, latents: Tensor, timesteps: Tensor, first: int, kind: Write, head: bool = True) -> Tensor | None:
-        batch = latents.expand(2 if self._guided else 1, *latents.shape)
-        return self._model.transformer.video(batch, timesteps, first, self._text, self._cache, kind, head)
+    def _video(
+        self, latents: Tensor, sigma: float, clamped: bool, first: int, kind: Write, head: bool = True
+    ) -> Tensor | None:
+        model, batch = self._model.transformer, latents.expand(self._batch, *latents.shape)
+        timing = self._timing(model.video_timing, sigma, clamped)
+        return model.video(batch, timing, first, self._text, self._cache, kind, head)
 
-    def _action(self, actions: Tensor, timesteps: Tensor, first: int, kind: Write, head: bool = True) -> Tensor | None:
-        batch = actions.expand(2 if self._guided else 1, *actions.shape)
-        return self._model.transformer.action(batch, timesteps, first, self._text, self._cache, kind, head)
+    def _action(
+        self, actions: Tensor, sigma: float, clamped: bool, first: int, kind: Write, head: bool = True
+    ) -> Tensor | None:
+        model, batch = self._model.transformer, actions.expand(self._batch, *actions.shape)
+        timing = self._timing(model.action_timing, sigma, clamped)
+        return model.action(batch, timing, first, self._text, self._cache, kind, head)
+
+    def _timing(self, embed: Callable[[Tensor], Timing], sigma: float, clamped: bool) -> Timing:
+        """Embed the chunk's timesteps, once for each noise level of the schedules."""
+        key = (embed.__name__, sigma, clamped)
+        if key not in self._timings:
+            timesteps = torch.full((self._rollout.chunk_frames,), sigma * TIMESTEP_SCALE, device=self._model.device)
+            if clamped:
+                timesteps[0] = 0.0
+            self._timings[key] = embed(timesteps)
+        return self._timings[key]
 
     def _guide(self, velocity: Tensor, scale: float) -> Tensor:
         if scale == 1:
             return velocity[0]
         conditional, unconditional = velocity
         return unconditional + scale * (conditional - unconditional)
-
-    def _timesteps(self, sigma: float, clamped: bool) -> Tensor:
-        timesteps = torch.full((self._rollout.chunk_frames,), sigma * TIMESTEP_SCALE, device=self._model.device)
-        if clamped:
-            timesteps[0] = 0.0
-        return timesteps
 
     def _noise(self, given: Tensor | None, shape: tuple[int, ...]) -> Tensor:
         if given is None:

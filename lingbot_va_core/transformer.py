@@ -13,11 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lingbot_va_core.attention import Attention, attend
-from lingbot_va_core.cache import KVCache, Write
+from lingbot_va_core.cache import KVCache, Slots, Write
 from lingbot_va_core.config import TransformerConfig
 from lingbot_va_core.rope import action_phases, rotate, video_phases
 
 KeyValue = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the timesteps of a forward's frames mean for each layer and for the head; see `Block.modulation`."""
+
+    layers: list[list[Tensor]]
+    head: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class TextContext:
 class Block(nn.Module):
     """One layer of one expert, in two halves with the joint attention between them.
 
-    Its input x is [B, F, N, width]; the six modulation vectors of a frame are [F, 6, width] in float32.
+    Its input x is [B, F, N, width]; modulation is per frame, not per token, and in float32.
     """
 
     def __init__(self, width: int, inner: int, heads: int, ffn_width: int, eps: float) -> None:
@@ -44,8 +52,8 @@ class Block(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.zeros(1, 6, width))
 
     def modulation(self, time: Tensor) -> list[Tensor]:
-        """Shift, scale and gate of the self-attention, then of the feed-forward layer, each [F, 1, width]."""
-        return list((self.scale_shift_table.float() + time).unsqueeze(2).unbind(1))
+        """Shift, 1 + scale and gate of the self-attention, then of the feed-forward layer, each [F, 1, width]."""
+        return modulation_vectors(self.scale_shift_table, time, scales=(1, 4))
 
     def project(self, x: Tensor, modulation: list[Tensor], phases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return rotated queries and keys, and values, of the self-attention: [B, F N, heads, head_dim]."""
@@ -148,10 +156,22 @@ class WorldTransformer(nn.Module):
             video, self._text_layers(self.action_blocks, self.condition_embedder_action.text(embeddings))
         )
 
+    def video_timing(self, timesteps: Tensor) -> Timing:
+        """Embed the timesteps [F] (1000 sigma) of latent frames."""
+        return self._timing(self.condition_embedder, self.blocks, self.scale_shift_table, timesteps)
+
+    def action_timing(self, timesteps: Tensor) -> Timing:
+        """Embed the timesteps [F] (1000 sigma) of action frames."""
+        if self.config.action is None:
+            return self._timing(self.condition_embedder_action, self.blocks, self.scale_shift_table, timesteps)
+        return self._timing(
+            self.condition_embedder_action, self.action_blocks, self.action_scale_shift_table, timesteps
+        )
+
     def video(
         self,
         latents: Tensor,
-        timesteps: Tensor,
+        timing: Timing,
         first: int,
         text: TextContext,
         cache: KVCache,
@@ -162,7 +182,7 @@ class WorldTransformer(nn.Module):
 
         Args:
             latents: [B, C, F, h, w].
-            timesteps: [F], 1000 sigma of each frame.
+            timing: from `video_timing`.
             first: latent-frame index of the first frame since the episode's start.
             text: the instruction.
             cache: read, and extended by these frames' keys and values.
@@ -176,17 +196,14 @@ class WorldTransformer(nn.Module):
         frames = latents.shape[2]
         phases = video_phases(self.config.head_dim, first, frames, rows, columns, latents.device)
         x = self.patch_embedding_mlp(self._patchify(latents).to(self.proj_out.weight.dtype))
-        time, modulation = self.condition_embedder.time(timesteps)
         with cache.write('video', first, frames, rows * columns, kind) as slots:
-            x = self._layers(self.blocks, x, modulation, phases, text.video, slots, head)
-        if x is None:
-            return None
-        return self._unpatchify(self.proj_out(self._final(x, self.scale_shift_table, time)).float(), rows, columns)
+            x = self._layers(self.blocks, x, timing, phases, text.video, slots, head)
+        return None if x is None else self._unpatchify(self.proj_out(x).float(), rows, columns)
 
     def action(
         self,
         actions: Tensor,
-        timesteps: Tensor,
+        timing: Timing,
         first: int,
         text: TextContext,
         cache: KVCache,
@@ -194,35 +211,41 @@ class WorldTransformer(nn.Module):
         head: bool = True,
     ) -> Tensor | None:
         """Velocity of normalised actions [B, F, n, 30]; otherwise as `video`. Unused channels must be zero."""
-        shared = self.config.action is None
         phases = action_phases(self.config.head_dim, first, *actions.shape[1:3], actions.device)
         x = self.action_embedder(actions.to(self.proj_out.weight.dtype))
-        time, modulation = self.condition_embedder_action.time(timesteps)
-        blocks = self.blocks if shared else self.action_blocks
+        blocks = self.blocks if self.config.action is None else self.action_blocks
         with cache.write('action', first, *actions.shape[1:3], kind) as slots:
-            x = self._layers(blocks, x, modulation, phases, text.action, slots, head)
-        if x is None:
-            return None
-        table = self.scale_shift_table if shared else self.action_scale_shift_table
-        return self.action_proj_out(self._final(x, table, time)).float()
+            x = self._layers(blocks, x, timing, phases, text.action, slots, head)
+        return None if x is None else self.action_proj_out(x).float()
 
     @property
     def _patch(self) -> tuple[int, int]:
         return self.config.patch_size[1:]
 
-    def _layers(self, blocks, x, time, phases, text, slots, head) -> Tensor | None:
-        for layer, block in enumerate(blocks):
-            modulation = block.modulation(time)
+    def _layers(
+        self,
+        blocks: nn.ModuleList,
+        x: Tensor,
+        timing: Timing,
+        phases: Tensor,
+        text: list[KeyValue],
+        slots: Slots,
+        head: bool,
+    ) -> Tensor | None:
+        for layer, (block, modulation) in enumerate(zip(blocks, timing.layers, strict=True)):
             query, key, value = block.project(x, modulation, phases)
             keys, values = slots.extend(layer, key, value)
             if not head and layer == len(blocks) - 1:
                 return None  # all keys and values are written
             x = block.update(x, modulation, attend(query, keys, values), text[layer])
-        return x
+        return modulate(x, *timing.head, self.config.eps)
 
-    def _final(self, x: Tensor, table: Tensor, time: Tensor) -> Tensor:
-        shift, scale = (table.float() + time[:, None]).unsqueeze(2).unbind(1)
-        return modulate(x, shift, scale, self.config.eps)
+    def _timing(
+        self, condition: ConditionEmbedder, blocks: nn.ModuleList, table: Tensor, timesteps: Tensor
+    ) -> Timing:
+        embedding, time = condition.time(timesteps)
+        head = modulation_vectors(table, embedding[:, None], scales=(1,))
+        return Timing([block.modulation(time) for block in blocks], head)
 
     def _text_layers(self, blocks: nn.ModuleList, text: Tensor) -> list[KeyValue]:
         layers = [block.attn2.key_value(text) for block in blocks]
@@ -247,9 +270,16 @@ def normalize(x: Tensor, eps: float, affine: nn.LayerNorm | None = None) -> Tens
     return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps).type_as(x)
 
 
+def modulation_vectors(table: Tensor, time: Tensor, scales: tuple[int, ...]) -> list[Tensor]:
+    """Add a learned table [1, m, width] to time [F, m, width]; m vectors [F, 1, width], `scales` of them plus one."""
+    vectors = table.float() + time
+    vectors[:, list(scales)] += 1.0
+    return list(vectors.unsqueeze(2).unbind(1))
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """norm(x) * (1 + scale) + shift in float32, x [B, F, N, width], shift and scale [F, 1, width]; x's dtype."""
-    return torch.addcmul(shift, F.layer_norm(x.float(), x.shape[-1:], eps=eps), 1.0 + scale).type_as(x)
+    """norm(x) * scale + shift in float32, x [B, F, N, width], shift and scale [F, 1, width]; x's dtype."""
+    return torch.addcmul(shift, F.layer_norm(x.float(), x.shape[-1:], eps=eps), scale).type_as(x)
 
 
 def add_gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
