@@ -124,13 +124,19 @@ def load_profile(name_or_path: str) -> RobotProfile:
     """
     path = profile_path(name_or_path)
     try:
-        document = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ProfileError(f'{path} cannot be read as YAML: {error}') from error
+        return parse_profile(path.read_text(), str(path))
+    except (UnicodeDecodeError, OSError) as error:
+        raise ProfileError(f'{path} cannot be read: {error}') from error
+
+
+def parse_profile(text: str, source: str) -> RobotProfile:
+    """Read a profile from YAML; like `load_profile`, with `source` in the messages of errors."""
     try:
-        return _parse(document)
+        return _parse(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ProfileError(f'{source} cannot be read as YAML: {error}') from error
     except (ProfileError, ClockError) as error:
-        raise ProfileError(f'{path}: {error}') from error
+        raise ProfileError(f'{source}: {error}') from error
 
 
 def _parse(document: object) -> RobotProfile:
