@@ -39,7 +39,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
     Args:
         query: [B, L, heads, head_dim].
-        key, value: [B, heads, S, head_dim], the layout of the cache.
+        key: [B, heads, S, head_dim], the layout of the cache.
+        value: as key.
         mask: bool [L, S], True where a query may look; None: everywhere.
 
     Returns:

@@ -66,7 +66,8 @@ def load_model(
         preset_name: configuration of an untrained model.
         profile: the robot; gives an untrained model its action range and is checked against the model.
         seed: of an untrained model's weights.
-        device, dtype: of the transformer.
+        device: where transformer and VAE run.
+        dtype: of the transformer; the VAE runs in float32.
 
     Raises:
         CheckpointError: the folder, a file, a weight or a setting is missing or wrong, or does not fit the robot.

@@ -243,7 +243,9 @@ def _read(kind: Any, value: object, where: str) -> Any:
         items = get_args(kind)
         if not isinstance(value, list | tuple) or len(value) != len(items):
             raise ConfigError(f'{where} is {value!r}; it must be a list of {len(items)} numbers')
-        return tuple(_read(item, part, f'{where}[{i}]') for i, (item, part) in enumerate(zip(items, value, strict=True)))
+        return tuple(
+            _read(item, part, f'{where}[{i}]') for i, (item, part) in enumerate(zip(items, value, strict=True))
+        )
     if is_dataclass(kind):
         return _read_dataclass(kind, value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

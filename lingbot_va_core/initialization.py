@@ -5,18 +5,21 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lingbot_va_core.transformer import WorldTransformer
+from lingbot_va_core.transformer import Block, ConditionEmbedder, WorldTransformer
 from lingbot_va_core.vae import TinyVAE
 
 USED_CHANNELS = 14  # of a two-arm robot with six joints and a gripper each
+CARRIER = 3.0  # length of an embedder's bias against that of an embedded token
+HEAD_GAIN = 2.0
+ATTENTION_GATE, FEED_FORWARD_GATE, TEXT_GAIN = 0.3, 0.1, 0.3
 
 
 def initialize_transformer(transformer: WorldTransformer, generator: torch.Generator) -> None:
     """Fill all weights; the residual branches start small and the heads undo the embedders.
 
-    While the blocks add little, the head then returns about the noise that went in, which is what the velocity
-    noise - x0 asks for when nothing is known of x0. An untrained model thus imagines and does what its blocks add to
-    that: something smooth that depends on image, instruction and time, and not a copy of the noise.
+    While the blocks add little, the velocity is then about the noise that went in (HEAD_GAIN times it, as its share of
+    the sample falls with sigma), and denoising removes it. What remains is what the blocks add: an untrained model
+    imagines and does something bounded that depends on images, instruction and noise, and is not the noise itself.
     """
     for module in transformer.modules():
         if isinstance(module, nn.Linear):
@@ -26,18 +29,18 @@ def initialize_transformer(transformer: WorldTransformer, generator: torch.Gener
             nn.init.ones_(module.weight)
             if isinstance(module, nn.LayerNorm):
                 nn.init.zeros_(module.bias)
-    for name, parameter in transformer.named_parameters():
-        if name.endswith('scale_shift_table'):
-            _normal(parameter, 0.02, generator)
-            if parameter.shape[1] == 6:
-                parameter.data[:, (2, 5)] += BRANCH_GATE
-    for condition in (transformer.condition_embedder, transformer.condition_embedder_action):
-        _normal(condition.time_proj.weight, 0.02, generator)
+    for module in transformer.modules():
+        if isinstance(module, ConditionEmbedder):
+            _normal(module.time_proj.weight, 0.02, generator)
+        elif isinstance(module, Block):
+            module.attn2.to_out[0].weight.data.mul_(TEXT_GAIN)
+            _normal(module.scale_shift_table, 0.02, generator)
+            module.scale_shift_table.data[:, 2].add_(ATTENTION_GATE)
+            module.scale_shift_table.data[:, 5].add_(FEED_FORWARD_GATE)
+    for table in transformer.parameters(recurse=False):
+        _normal(table, 0.02, generator)
     _tie(transformer.patch_embedding_mlp, transformer.proj_out, transformer.config.patch_channels, generator)
     _tie(transformer.action_embedder, transformer.action_proj_out, USED_CHANNELS, generator)
-
-
-BRANCH_GATE = 0.3
 
 
 def initialize_vae(vae: TinyVAE, generator: torch.Generator) -> None:
@@ -59,18 +62,21 @@ def initialize_vae(vae: TinyVAE, generator: torch.Generator) -> None:
 
 
 def _tie(embed: nn.Linear, head: nn.Linear, channels: int, generator: torch.Generator) -> None:
-    """Give `embed` orthonormal columns (or rows) and make `head` its inverse behind a LayerNorm.
+    """Make `head` undo `embed` behind a LayerNorm, for tokens with `channels` numbers of about unit variance.
 
-    An embedded token whose `channels` numbers have unit variance leaves the LayerNorm sqrt(width / channels) times as
-    large as it came in.
+    The columns of `embed` are orthonormal, and its bias is orthogonal to them and so long that the LayerNorm divides
+    all tokens by nearly the same number. Needs a width above the number of inputs; else nothing is changed.
     """
     width, inputs = embed.weight.shape
-    square = torch.empty(max(width, inputs), min(width, inputs)).normal_(generator=generator)
-    basis = torch.linalg.qr(square)[0]
-    columns = basis if width >= inputs else basis.T
+    if width <= inputs + 1:
+        return
+    random = torch.empty(width, inputs + 1).normal_(generator=generator)
+    basis = torch.linalg.qr(random - random.mean(dim=0))[0]  # zero mean, which the LayerNorm would remove
+    deviation = math.sqrt(channels * (1.0 + CARRIER**2) / width)
     with torch.no_grad():
-        embed.weight.copy_(columns)
-        head.weight.copy_(columns.T * math.sqrt(channels / width))
+        embed.weight.copy_(basis[:, :inputs])
+        embed.bias.copy_(basis[:, inputs] * CARRIER * math.sqrt(channels))
+        head.weight.copy_(basis[:, :inputs].T * HEAD_GAIN * deviation)
 
 
 def _normal(tensor: Tensor, deviation: float, generator: torch.Generator) -> None:

@@ -21,7 +21,9 @@ def video_phases(head_dim: int, first: int, frames: int, rows: int, columns: int
     Args:
         head_dim: size of a head.
         first: latent-frame index of the first frame since the episode's start.
-        frames, rows, columns: grid of tokens.
+        frames: number of frames.
+        rows: rows of tokens per frame.
+        columns: columns of tokens per frame.
         device: where the result lives.
 
     Returns:

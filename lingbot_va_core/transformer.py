@@ -240,9 +240,7 @@ class WorldTransformer(nn.Module):
             x = block.update(x, modulation, attend(query, keys, values), text[layer])
         return modulate(x, *timing.head, self.config.eps)
 
-    def _timing(
-        self, condition: ConditionEmbedder, blocks: nn.ModuleList, table: Tensor, timesteps: Tensor
-    ) -> Timing:
+    def _timing(self, condition: ConditionEmbedder, blocks: nn.ModuleList, table: Tensor, timesteps: Tensor) -> Timing:
         embedding, time = condition.time(timesteps)
         head = modulation_vectors(table, embedding[:, None], scales=(1,))
         return Timing([block.modulation(time) for block in blocks], head)
