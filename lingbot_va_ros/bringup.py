@@ -132,6 +132,11 @@ class Bringup:
         """Process id of each node that was started."""
         return {name: process.pid for name, process in self._processes.items()}
 
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody asked it to stop."""
+        return self._stop.is_set()
+
     def start(self) -> 'Bringup':
         """Begin to bring the graph up; returns at once."""
         apply_ros_defaults()

@@ -1,8 +1,13 @@
-"""A ROS node for tests, spun by a thread, and what tests of processes share."""
+"""What tests of the graph share: a ROS node spun by a thread, programs that run beside it, and their processes."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rclpy.context import Context
@@ -87,3 +92,92 @@ class Graph:
                 self._stopping.set()
             with self._changed:
                 self._changed.notify_all()
+
+
+class Program:
+    """A Python program of ours in a process of its own, whose output is read while it runs; killed at the block's end."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._reading = True
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(path for path in sys.path if path), **(environment or {})},
+        )
+        self.pid = self._process.pid
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> 'Program':
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._reader.join(5.0)
+
+    @property
+    def output(self) -> str:
+        """Everything that it has printed so far."""
+        return '\n'.join(self.lines)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def wait_for_line(self, text: str, timeout: float = 30.0) -> None:
+        """Wait until it has printed a line that contains `text`."""
+        with self._changed:
+            seen = self._changed.wait_for(
+                lambda: any(text in line for line in self.lines) or not self._reader.is_alive(), timeout
+            )
+        if not seen or text not in self.output:
+            raise AssertionError(f'{text!r} was not printed within {timeout:g} s:\n{self.output}')
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """Wait for its end; return the exit status (negative: signal)."""
+        status = self._process.wait(timeout)
+        self._reader.join(5.0)
+        return status
+
+    def stop_reading(self) -> None:
+        """Close the pipe at its next line of output."""
+        self._reading = False
+
+    def _read(self) -> None:
+        with self._process.stdout:
+            while self._reading and (line := self._process.stdout.readline()):
+                with self._changed:
+                    self.lines.append(line.rstrip('\n'))
+                    self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+
+def living(field: str, value: int) -> list[int]:
+    """Ids of the living processes whose parent ('parent') or session ('session') is `value`; zombies do not live."""
+    column = {'parent': 1, 'session': 3}[field]
+    found = []
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            fields = stat.read_text().rsplit(')', 1)[1].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[column]) == value and fields[0] != 'Z':
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait_until(predicate: Callable[[], Any], timeout: float = 10.0, what: str = 'the condition') -> Any:
+    """Poll until `predicate` is true and return its value; AssertionError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := predicate()):
+        assert time.monotonic() < deadline, f'{what} did not come true within {timeout:g} s'
+        time.sleep(0.02)
+    return value

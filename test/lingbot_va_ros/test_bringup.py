@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import living, wait_until
 
 from lingbot_va_ros.bringup import Bringup, BringupError, Deadlines
 from lingbot_va_ros.node_table import NodeSpec
@@ -17,19 +18,6 @@ NAMES = ('first', 'second', 'third')
 def probes(**fields: Any) -> tuple[NodeSpec, ...]:
     """Three probe nodes."""
     return tuple(NodeSpec(name, '', 'lifecycle_probe', order, **fields) for order, name in enumerate(NAMES))
-
-
-def processes_in_session(session: int) -> list[int]:
-    """Ids of the living processes of a session, zombies left out."""
-    found = []
-    for stat in Path('/proc').glob('[0-9]*/stat'):
-        try:
-            fields = stat.read_text().rsplit(')', 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != 'Z':
-            found.append(int(stat.parent.name))
-    return found
 
 
 class Case:
@@ -65,7 +53,7 @@ def case(tmp_path: Path) -> Case:
 def assert_nothing_runs(graph: Bringup) -> None:
     """Check that no process of any node's session is alive."""
     assert graph.pids, 'nothing was ever started'
-    assert {name: processes_in_session(pid) for name, pid in graph.pids.items()} == {name: [] for name in graph.pids}
+    assert {name: living('session', pid) for name, pid in graph.pids.items()} == {name: [] for name in graph.pids}
 
 
 def test_nodes_become_active_in_order_and_end_in_reverse(case: Case) -> None:
@@ -157,10 +145,7 @@ def test_the_graph_goes_on_without_an_optional_node(case: Case) -> None:
     nodes = (*probes()[:1], NodeSpec('second', '', 'lifecycle_probe', 1, required=False))
     with case.bringup(nodes=nodes) as graph:
         os.kill(graph.pids['second'], signal.SIGTERM)
-        deadline = time.monotonic() + 20
-        while 'goes on without it' not in case.output():
-            assert time.monotonic() < deadline
-            assert not graph.ended.wait(0.05)
+        wait_until(lambda: 'goes on without it' in case.output())
         assert graph.active.is_set()
     assert graph.failure is None
 
@@ -177,7 +162,7 @@ def test_a_node_that_ignores_signals_is_killed(case: Case) -> None:
 
 def test_what_a_node_has_started_ends_with_it(case: Case) -> None:
     with case.bringup({'first': 'descendant'}, nodes=probes()[:1]) as graph:
-        assert len(processes_in_session(graph.pids['first'])) == 2
+        assert len(living('session', graph.pids['first'])) == 2
         os.kill(graph.pids['first'], signal.SIGKILL)
         assert graph.ended.wait(20)
     assert_nothing_runs(graph)
@@ -185,10 +170,7 @@ def test_what_a_node_has_started_ends_with_it(case: Case) -> None:
 
 def test_a_stop_during_configure_ends_everything(case: Case) -> None:
     graph = case.bringup({'second': 'slow'}, deadlines=Deadlines(stop=0.5)).start()
-    deadline = time.monotonic() + 30
-    while len(case.events('configure')) < 2:
-        assert time.monotonic() < deadline
-        assert not graph.ended.wait(0.05)
+    wait_until(lambda: len(case.events('configure')) == 2, 30)
     graph.stop()
     assert_nothing_runs(graph)
     with pytest.raises(BringupError, match='was stopped before'):

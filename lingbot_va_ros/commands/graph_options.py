@@ -1,0 +1,136 @@
+"""The options that say which graph to start, shared by the commands that start one."""
+
+import argparse
+import math
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lingbot_va_ros.bringup import Bringup
+
+MODES = ('sync', 'naive', 'fdm')
+LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+HIGHEST_DOMAIN = 232
+HIGHEST_SEED = 2**31 - 1
+SIMULATION_ONLY = ('task', 'seed', 'real_time_factor')
+PARAMETERS = ('robot', 'task', 'preset', 'checkpoint', 'mode', 'seed', 'real_time_factor')
+
+
+def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options. One that is left out keeps the value of the parameter files."""
+    group = parser.add_argument_group('graph', 'left out: as in config/lingbot_va.yaml and --params-file')
+    group.add_argument('--robot', help='robot profile: a name in config/robots or a YAML file')
+    group.add_argument('--sim', action=argparse.BooleanOptionalAction, default=True, help='simulated or real robot')
+    group.add_argument('--task', help='task of the simulation')
+    group.add_argument('--preset', help='configuration of the model')
+    group.add_argument('--checkpoint', help='trained weights; without them the model is fresh')
+    group.add_argument('--mode', choices=MODES, help='how chunks follow each other')
+    group.add_argument('--seed', type=int, help='seed of the simulation')
+    group.add_argument('--real-time-factor', type=float, metavar='X', help='speed of the simulation, 1 is real time')
+    group.add_argument('--params-file', metavar='FILE', help='ROS parameter file above the installed one')
+    group.add_argument('--namespace', default='', help='namespace of all nodes')
+    group.add_argument('--log-level', choices=LOG_LEVELS, default='info', help='of the nodes (default: %(default)s)')
+
+
+def make_graph(args: argparse.Namespace) -> 'Bringup':
+    """Check the options and prepare the graph; nothing is started yet.
+
+    Raises:
+        ValueError: an option is not usable; the message names it, its value and what is allowed.
+    """
+    parameters = _checked_parameters(args)
+    if args.params_file:
+        _check_params_file(args.params_file)
+    _check_domain()
+
+    from rclpy.exceptions import InvalidNamespaceException
+    from rclpy.validate_namespace import validate_namespace
+
+    from lingbot_va_ros.bringup import Bringup
+    from lingbot_va_ros.node_table import nodes
+
+    try:
+        validate_namespace('/' + args.namespace.strip('/'))
+    except InvalidNamespaceException as error:
+        raise ValueError(f"--namespace is '{args.namespace}'; {str(error).splitlines()[0]}") from error
+    return Bringup(
+        nodes(simulation=args.sim),
+        parameters,
+        params_file=args.params_file,
+        namespace=args.namespace,
+        log_level=args.log_level,
+        node_parameters=_simulated_time(args.real_time_factor),
+    )
+
+
+@contextmanager
+def stop_on_signals(graph: 'Bringup') -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP take the graph down within the block, and kill it the second time."""
+
+    def handle(number: int, frame: object) -> None:
+        graph.request_stop(hurry=graph.stopping)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _checked_parameters(args: argparse.Namespace) -> dict[str, Any]:
+    if not args.sim:
+        for name in SIMULATION_ONLY:
+            if getattr(args, name) is not None:
+                raise ValueError(f'--{name.replace("_", "-")} is for the simulation; leave it out with --no-sim')
+    if args.robot is not None:
+        from lingbot_va_core.robot import load_profile
+
+        load_profile(args.robot)
+    if args.preset is not None:
+        from lingbot_va_core.config import preset
+
+        preset(args.preset)
+    if args.checkpoint and not Path(args.checkpoint).exists():
+        raise ValueError(f'--checkpoint is {args.checkpoint}; there is no such file or folder')
+    if args.seed is not None and not 0 <= args.seed <= HIGHEST_SEED:
+        raise ValueError(f'--seed is {args.seed}; it must be from 0 to {HIGHEST_SEED}')
+    factor = args.real_time_factor
+    if factor is not None and not (math.isfinite(factor) and 0.01 <= factor <= 100):
+        raise ValueError(f'--real-time-factor is {factor:g}; it must be from 0.01 to 100')
+    return {name: getattr(args, name) for name in PARAMETERS if getattr(args, name) is not None}
+
+
+def _simulated_time(real_time_factor: float | None) -> dict[str, dict[str, Any]]:
+    """Make all nodes follow the simulation's clock when it does not run like the wall clock."""
+    if real_time_factor in (None, 1.0):
+        return {}
+    followers = {name: {'use_sim_time': True} for name in ('action', 'perception', 'world_model')}
+    return {'sim_bridge': {'publish_clock': True}, **followers}
+
+
+def _check_params_file(name: str) -> None:
+    import yaml
+
+    try:
+        document = yaml.safe_load(Path(name).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f'--params-file {name} cannot be read: {error}') from error
+    if not isinstance(document, dict) or 'ros__parameters' not in _keys(document):
+        raise ValueError(f'--params-file {name} is no ROS parameter file; it needs "NODE: {{ros__parameters: {{...}}}}"')
+
+
+def _keys(document: dict) -> set[object]:
+    """Collect the keys of nested mappings."""
+    return set(document).union(*(_keys(value) for value in document.values() if isinstance(value, dict)))
+
+
+def _check_domain() -> None:
+    domain = os.environ.get('ROS_DOMAIN_ID', '0')
+    if not domain.isdecimal() or int(domain) > HIGHEST_DOMAIN:
+        raise ValueError(f"ROS_DOMAIN_ID is '{domain}'; it must be a number from 0 to {HIGHEST_DOMAIN}")
