@@ -1,0 +1,11 @@
+"""Quality of service of every topic, after REP 2003: sensors best effort, commands reliable and shallow."""
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+
+SENSOR = qos_profile_sensor_data
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TRAJECTORY = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+CHUNK = QoSProfile(depth=4, reliability=ReliabilityPolicy.RELIABLE)
+COMMAND = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+STREAM = QoSProfile(depth=16, reliability=ReliabilityPolicy.RELIABLE)
+DIAGNOSTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
