@@ -1,0 +1,1 @@
+"""MuJoCo robots, tasks, cameras and trajectory controllers."""
