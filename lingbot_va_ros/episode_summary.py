@@ -1,0 +1,138 @@
+"""The numbers of a recorded episode, from its bag alone."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_ros.episode_bag import EpisodeBag, nanoseconds
+
+HOLD = -1  # DualArmCommand.action_index
+MILLISECOND = NANOSECONDS // 1000
+
+
+def summarize(bag: EpisodeBag) -> dict[str, Any]:
+    """Summarize the episode of an open bag.
+
+    Returns:
+        success: `task_success` was reported true within the episode.
+        robot, task, instruction, mode, checkpoint: what was run; task and checkpoint are None where unknown or none.
+        model: the model that the chunks name, None without chunks.
+        episode_s: from the episode's announcement to its end.
+        command_rate_hz, command_period_ms {p50, p99, max}: of the commands' header stamps.
+        chunk_latency_ms {p50, p99}: from the last input of a chunk to its publication.
+        chunk_motion_ms: how long the arms move with one chunk (median).
+        chunks: action chunks published.
+        starved_ticks: commands that repeated the last one although the motion should have gone on, see `_starved`.
+        held_ticks: all commands without an action: before the first chunk, in the pauses of mode sync, starved.
+        images_received, images_dropped: by perception since its activation, all cameras together; None without its
+            diagnostics.
+        camera_hz: rate of each camera within the episode, from header stamps.
+        recorder_dropped: messages that the recorder received but could not write, by topic.
+
+    A rate or percentile that has no data is None.
+    """
+    episode = bag.episode
+    stamps, held = _commands(bag)
+    chunks = [chunk for _, _, chunk in bag.in_episode('action_chunk')]
+    latencies = [chunk.latency_ms for chunk in chunks]
+    images = _image_counts(bag)
+    return {
+        'success': any(m.data for _, log_ns, m in bag.messages('task_success') if log_ns >= episode.announced_ns),
+        'robot': bag.profile.name,
+        'task': bag.notes.get('task') or None,
+        'instruction': episode.instruction,
+        'mode': episode.mode,
+        'checkpoint': bag.notes.get('checkpoint') or None,
+        'model': chunks[0].model if chunks else None,
+        'episode_s': (episode.end_ns - episode.start_ns) / NANOSECONDS,
+        'command_rate_hz': _rate(stamps),
+        'command_period_ms': _percentiles(np.diff(stamps) / MILLISECOND, (50, 99), largest=True),
+        'chunk_latency_ms': _percentiles(latencies, (50, 99)),
+        'chunk_motion_ms': float(np.median([_motion_ns(chunk) / MILLISECOND for chunk in chunks])) if chunks else None,
+        'chunks': len(chunks),
+        'starved_ticks': _starved(stamps[held], chunks, gapless=episode.mode != 'sync'),
+        'held_ticks': int(held.sum()),
+        'images_received': images.get('images_received'),
+        'images_dropped': images.get('images_dropped'),
+        'camera_hz': _camera_rates(bag),
+        'recorder_dropped': json.loads(bag.notes.get('dropped', '{}')),
+    }
+
+
+def _commands(bag: EpisodeBag) -> tuple[np.ndarray, np.ndarray]:
+    """Return the stamps of the episode's commands in ns, int64 [n], and which of them were holds, bool [n]."""
+    commands = [message for _, _, message in bag.in_episode('command')]
+    stamps = np.array([nanoseconds(message.header.stamp) for message in commands], dtype=np.int64)
+    return stamps, np.array([message.action_index == HOLD for message in commands], dtype=bool)
+
+
+def _starved(holds: np.ndarray, chunks: Sequence[Any], gapless: bool) -> int:
+    """Count the holds that were not meant.
+
+    A chunk plans motion from its `header.stamp` to its last action's instant. A hold strictly within that span, by more
+    than a control period from either end, means that the chunk came late and lost actions. In the asynchronous modes
+    (`gapless`) the spans of consecutive chunks are one motion, so a hold between two of them means that the successor
+    was late; so does a hold after the last one. In mode sync the arms hold between chunks on purpose.
+    """
+    if not chunks or not len(holds):
+        return 0
+    period = nanoseconds(chunks[0].dt)
+    spans = [(nanoseconds(chunk.header.stamp), _motion_ns(chunk)) for chunk in chunks]
+    if gapless:
+        return int((holds > min(start for start, _ in spans) + period).sum())
+    within = np.zeros(len(holds), dtype=bool)
+    for start, motion in spans:
+        within |= (holds > start + period) & (holds < start + motion - period)
+    return int(within.sum())
+
+
+def _motion_ns(chunk: Any) -> int:
+    return chunk.latent_frames * chunk.actions_per_latent * nanoseconds(chunk.dt)
+
+
+def _image_counts(bag: EpisodeBag) -> dict[str, int]:
+    """Add up the newest `images_received` and `images_dropped` of every diagnostic status that has them."""
+    newest: dict[tuple[str, str], int] = {}
+    for _, _, array in bag.messages('/diagnostics'):
+        for status in array.status:
+            for pair in status.values:
+                if pair.key in ('images_received', 'images_dropped'):
+                    newest[pair.key, status.name] = int(pair.value)
+    totals: dict[str, int] = {}
+    for (key, _), count in newest.items():
+        totals[key] = totals.get(key, 0) + count
+    return totals
+
+
+def _camera_rates(bag: EpisodeBag) -> dict[str, float | None]:
+    stamps: dict[str, list[int]] = {camera.image_topic: [] for camera in bag.profile.cameras}
+    for topic, _, image in bag.messages(*stamps):
+        stamp = nanoseconds(image.header.stamp)
+        if bag.episode.start_ns <= stamp <= bag.episode.end_ns:
+            stamps[topic].append(stamp)
+    return {camera.name: _rate(np.array(stamps[camera.image_topic])) for camera in bag.profile.cameras}
+
+
+def _rate(stamps: np.ndarray) -> float | None:
+    if len(stamps) < 2 or stamps[-1] == stamps[0]:
+        return None
+    return float((len(stamps) - 1) * NANOSECONDS / (stamps[-1] - stamps[0]))
+
+
+def _percentiles(
+    values: Sequence[float] | np.ndarray, levels: tuple[int, ...], largest: bool = False
+) -> dict[str, float | None]:
+    found = {f'p{level}': float(np.percentile(values, level)) if len(values) else None for level in levels}
+    if largest:
+        found['max'] = float(np.max(values)) if len(values) else None
+    return found
+
+
+def summarize_folder(path: Path) -> dict[str, Any]:
+    """Summarize the bag in a folder; raises EpisodeBagError when it is none, or holds no episode."""
+    with EpisodeBag(path) as bag:
+        return summarize(bag)

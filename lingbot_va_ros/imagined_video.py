@@ -1,0 +1,88 @@
+"""What the world model imagined, decoded: the predicted latents of a recorded episode as camera images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lingbot_va_core.checkpoint import WorldModel, load_model
+from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.streaming import StreamingDecoder
+from lingbot_va_ros.episode_bag import EpisodeBag, EpisodeBagError, nanoseconds
+
+
+@dataclass(frozen=True)
+class ImaginedFrame:
+    """The video frame that the model expected at an instant: uint8 RGB images [H, W, 3], one for each camera."""
+
+    stamp_ns: int
+    chunk: int
+    images: list[np.ndarray]
+
+
+def load_recorded_model(bag: EpisodeBag) -> WorldModel:
+    """Load the model whose name the episode's chunks carry.
+
+    Raises:
+        EpisodeBagError: the bag's notes lead to a model of another name.
+        CheckpointError, ConfigError: the model cannot be loaded.
+    """
+    notes = bag.notes
+    model = load_model(
+        notes.get('checkpoint') or None,
+        notes.get('preset', 'tiny'),
+        profile=bag.profile,
+        seed=int(notes.get('model_seed', 0)),
+    )
+    named = {chunk.model for _, _, chunk in bag.in_episode('action_chunk')} - {model.name}
+    if named:
+        raise EpisodeBagError(f"{bag.path} was recorded with the model '{named.pop()}', not with '{model.name}'")
+    return model
+
+
+def imagined_frames(bag: EpisodeBag, model: WorldModel) -> Iterator[ImaginedFrame]:
+    """Decode what was imagined for each chunk, in the order of the chunks.
+
+    The causal decoder needs a past: each chunk goes on from the real latents that the model had seen when it predicted
+    the chunk and, in the asynchronous modes, from the imagined ones between these and the chunk.
+
+    Raises:
+        EpisodeBagError: a latent frame does not have the model's shape.
+    """
+    clock = bag.profile.clock
+    real = {frame.index: frame for _, _, frame in bag.in_episode('latents')}
+    imagined: dict[int, list[tuple[int, Any]]] = {}
+    for _, log_ns, frame in bag.in_episode('imagined'):
+        imagined.setdefault(frame.index, []).append((log_ns, frame))
+    decoder = StreamingDecoder(model.vae, model.config.rollout, len(bag.profile.cameras), model.device)
+    newest_seen, decoded = -1, -1  # latent indices
+    for _, log_ns, chunk in bag.in_episode('action_chunk'):
+        newest_seen = max([newest_seen, *(i for i in chunk.observation_indices if i < chunk.first_latent_index)])
+        for index in range(decoded + 1, newest_seen + 1):
+            if index in real:
+                decoder.decode(_tensor(real[index], model))
+        decoded = newest_seen
+        after_reality = decoder.state
+        for index in range(newest_seen + 1, chunk.first_latent_index + chunk.latent_frames):
+            if index not in imagined:
+                continue
+            _, frame = min(imagined[index], key=lambda candidate: abs(candidate[0] - log_ns))
+            views = decoder.decode(_tensor(frame, model))
+            begins = nanoseconds(chunk.header.stamp) + (index - chunk.first_latent_index) * clock.latent_ns
+            first = VIDEO_FRAMES_PER_LATENT - len(views)  # the first latent of an episode stands for one frame
+            if index >= chunk.first_latent_index:
+                for number, images in enumerate(views, start=first + 1):
+                    yield ImaginedFrame(begins + number * clock.video_ns, chunk.chunk, images)
+        decoder.state = after_reality
+
+
+def _tensor(frame: Any, model: WorldModel) -> Tensor:
+    """Return the latents of a message, float32 [1, C, h, w]."""
+    shape = (frame.channels, frame.height, frame.width)
+    if shape != model.config.latent_shape:
+        raise EpisodeBagError(f'a latent frame is {shape}, but the model {model.name} has {model.config.latent_shape}')
+    values = np.frombuffer(frame.data.tobytes(), dtype='<f2').astype(np.float32)
+    return torch.from_numpy(values.reshape(1, *shape))

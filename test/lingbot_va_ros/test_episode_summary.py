@@ -1,0 +1,142 @@
+"""The summary of a bag whose numbers are known."""
+
+import pytest
+from recorded_episode import ACTIONS, DT, INSTRUCTION, LATENT, ORIGIN, START, VIDEO, Chunk, RecordedEpisode
+
+from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_msgs.msg import Episode
+from lingbot_va_ros.episode_bag import EpisodeBagError
+from lingbot_va_ros.episode_summary import summarize_folder
+
+
+def follow(bag: RecordedEpisode, chunk: int, at_ns: int, late: int = 0) -> None:
+    """Send the commands of a chunk, the first `late` of them as holds."""
+    for index in range(ACTIONS):
+        due = at_ns + (index + 1) * DT
+        bag.command(due, chunk, index) if index >= late else bag.command(due)
+
+
+def hold(bag: RecordedEpisode, after_ns: int, ticks: int) -> int:
+    """Hold for so many periods; return when the last command was sent."""
+    for tick in range(1, ticks + 1):
+        bag.command(after_ns + tick * DT)
+    return after_ns + ticks * DT
+
+
+def sync_episode(path, late: int = 0, **options) -> None:
+    """Ten holds, a chunk, a pause of 15 holds, a chunk that came `late` periods too late."""
+    bag = RecordedEpisode(path, **options)
+    bag.command(START - DT, episode=0)
+    at = hold(bag, START, 10)
+    bag.chunk(0, Chunk(at, first_latent=1, observed=0, latency_ms=100.0))
+    follow(bag, 0, at)
+    at = hold(bag, at + ACTIONS * DT, 15)
+    bag.chunk(1, Chunk(at, first_latent=3, observed=2, latency_ms=300.0))
+    follow(bag, 1, at, late)
+    bag.announce(at + ACTIONS * DT)
+    bag.images(20)
+    bag.success(START - 1, True)  # of an earlier episode
+    bag.diagnostics(START + NANOSECONDS, 30, 1)
+    bag.diagnostics(START + 2 * NANOSECONDS, 63, 3)
+    bag.close()
+
+
+def test_numbers_of_an_episode_in_sync_mode(tmp_path):
+    sync_episode(tmp_path / 'bag')
+    summary = summarize_folder(tmp_path / 'bag')
+    ticks = 10 + ACTIONS + 15 + ACTIONS
+    expected = {
+        'success': False, 'robot': 'aloha', 'task': 'transfer_cube', 'instruction': INSTRUCTION, 'mode': 'sync',
+        'checkpoint': None, 'model': 'tiny (untrained, seed 0)', 'chunks': 2, 'held_ticks': 25, 'starved_ticks': 0,
+        'images_received': 63, 'images_dropped': 3, 'recorder_dropped': {},
+    }  # fmt: skip
+    assert {key: summary[key] for key in expected} == expected
+    assert summary['episode_s'] == pytest.approx(ticks * DT / NANOSECONDS)
+    assert summary['command_rate_hz'] == pytest.approx(50.0)
+    assert summary['command_period_ms'] == pytest.approx({'p50': 20.0, 'p99': 20.0, 'max': 20.0})
+    assert summary['chunk_latency_ms'] == pytest.approx({'p50': 200.0, 'p99': 298.0})
+    assert summary['chunk_motion_ms'] == pytest.approx(2 * LATENT / 1e6)
+    assert summary['camera_hz'] == pytest.approx({camera: 12.5 for camera in summary['camera_hz']})
+    assert list(summary['camera_hz']) == ['cam_high', 'cam_left_wrist', 'cam_right_wrist']
+
+
+def test_pauses_of_sync_mode_are_not_starvation_but_lost_actions_are(tmp_path):
+    sync_episode(tmp_path / 'bag', late=8)
+    summary = summarize_folder(tmp_path / 'bag')
+    assert summary['held_ticks'] == 25 + 8
+    assert summary['starved_ticks'] == 8 - 1  # one control period of tolerance at the chunk's beginning
+
+
+def test_in_asynchronous_modes_every_hold_after_the_first_chunk_began_is_starvation(tmp_path):
+    bag = RecordedEpisode(tmp_path / 'bag', mode=Episode.FDM)
+    at = hold(bag, START, 12)
+    bag.chunk(0, Chunk(at, first_latent=1, observed=0))
+    follow(bag, 0, at)
+    at += ACTIONS * DT
+    bag.chunk(1, Chunk(at, first_latent=3, observed=1))
+    follow(bag, 1, at, late=6)
+    bag.announce(at + ACTIONS * DT)
+    bag.close()
+    summary = summarize_folder(tmp_path / 'bag')
+    assert (summary['mode'], summary['held_ticks'], summary['starved_ticks']) == ('fdm', 18, 6)
+
+
+def test_a_slow_command_shows_in_the_periods(tmp_path):
+    bag = RecordedEpisode(tmp_path / 'bag')
+    at = hold(bag, START, 100)
+    hold(bag, at + 3 * DT, 1)
+    bag.announce(at + 4 * DT)
+    bag.close()
+    summary = summarize_folder(tmp_path / 'bag')
+    assert summary['command_period_ms']['max'] == pytest.approx(80.0)
+    assert summary['command_period_ms']['p50'] == pytest.approx(20.0)
+    assert summary['command_rate_hz'] == pytest.approx(100 / 2.06, rel=1e-3)
+
+
+def test_success_counts_within_the_episode(tmp_path):
+    bag = RecordedEpisode(tmp_path / 'bag')
+    at = hold(bag, START, 10)
+    bag.success(START + 5 * DT, True)
+    bag.announce(at)
+    bag.close()
+    assert summarize_folder(tmp_path / 'bag')['success'] is True
+
+
+def test_what_is_not_in_the_bag_is_none_and_a_missing_end_is_the_last_command(tmp_path):
+    bag = RecordedEpisode(tmp_path / 'bag')
+    hold(bag, START, 50)
+    bag.announce(None)
+    bag.close()
+    summary = summarize_folder(tmp_path / 'bag')
+    assert summary['episode_s'] == pytest.approx(1.0)
+    assert summary['chunks'] == 0 and summary['chunk_motion_ms'] is None and summary['model'] is None
+    assert summary['chunk_latency_ms'] == {'p50': None, 'p99': None}
+    assert summary['images_received'] is None and summary['camera_hz']['cam_high'] is None
+
+
+def test_topics_of_a_namespace_are_found(tmp_path):
+    sync_episode(tmp_path / 'bag', namespace='cell_1')
+    assert summarize_folder(tmp_path / 'bag')['chunks'] == 2
+
+
+def test_a_rate_of_a_camera_that_missed_frames(tmp_path):
+    bag = RecordedEpisode(tmp_path / 'bag')
+    bag.images(21, skip=(3, 4, 5, 6))
+    bag.announce(ORIGIN + 21 * VIDEO)
+    bag.close()
+    assert summarize_folder(tmp_path / 'bag')['camera_hz']['cam_high'] == pytest.approx(12.5 * 16 / 20)
+
+
+@pytest.mark.parametrize('make', [lambda path: None, lambda path: path.mkdir()])
+def test_what_is_no_bag_is_named(tmp_path, make):
+    make(tmp_path / 'bag')
+    with pytest.raises(EpisodeBagError, match='not a complete rosbag2 bag'):
+        summarize_folder(tmp_path / 'bag')
+
+
+def test_a_bag_without_an_episode_is_named(tmp_path):
+    bag = RecordedEpisode(tmp_path / 'bag')
+    bag.command(START, episode=0)
+    bag.close()
+    with pytest.raises(EpisodeBagError, match='holds no episode'):
+        summarize_folder(tmp_path / 'bag')

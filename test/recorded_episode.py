@@ -1,0 +1,156 @@
+"""Writes the bag of an episode whose numbers are known, for tests of what reads bags."""
+
+import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
+from std_msgs.msg import Bool
+
+from lingbot_va_core.checkpoint import load_model
+from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.robot import load_profile, profile_path
+from lingbot_va_core.streaming import StreamingEncoder
+from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Episode, LatentFrame
+from lingbot_va_ros.bag_writer import BagWriter
+from lingbot_va_ros.recorded_topics import recorded_topics
+
+PROFILE = load_profile('aloha')
+CLOCK = PROFILE.clock
+DT, VIDEO, LATENT = CLOCK.action_ns, CLOCK.video_ns, CLOCK.latent_ns
+START = 1_000 * NANOSECONDS  # the episode's announcement
+ORIGIN = START + VIDEO  # the first video frame, latent 0
+INSTRUCTION = 'hand the cube over'
+EPISODE = 3
+CHUNK_FRAMES = 2
+ACTIONS = CHUNK_FRAMES * CLOCK.actions_per_latent
+
+
+def time(ns: int) -> Time:
+    """Convert from nanoseconds."""
+    return Time(sec=ns // NANOSECONDS, nanosec=ns % NANOSECONDS)
+
+
+@dataclass
+class Chunk:
+    """A chunk that begins `at_ns`, and the newest real latent frame that it was predicted from."""
+
+    at_ns: int
+    first_latent: int
+    observed: int
+    latency_ms: float = 100.0
+
+
+class RecordedEpisode:
+    """A bag in the making; everything is logged at its stamp."""
+
+    def __init__(self, path: Path, mode: int = Episode.SYNC, namespace: str = '') -> None:
+        notes = {
+            'robot': 'aloha', 'profile': profile_path('aloha').read_text(), 'namespace': namespace,
+            'task': 'transfer_cube', 'preset': 'tiny', 'model_seed': '0',
+        }  # fmt: skip
+        self.model = load_model(None, 'tiny', PROFILE, 0)
+        self._mode = mode
+        self._bag = BagWriter(path, notes)
+        prefix = f'/{namespace}' if namespace else ''
+        self._topics = {
+            topic.name: self._bag.add_topic(
+                topic.name if topic.name.startswith('/') else f'{prefix}/{topic.name}', topic.type_name, topic.qos
+            )
+            for topic in recorded_topics(PROFILE)
+        }
+        self._messages: list[tuple[int, str, bytes]] = []
+
+    def add(self, topic: str, at_ns: int, message: object) -> None:
+        """Add any message."""
+        self._messages.append((at_ns, topic, serialize_message(message)))
+
+    def announce(self, end_ns: int | None) -> None:
+        """Add the episode's beginning and, unless None, its end."""
+        for at_ns, number in ((START, EPISODE), (end_ns, 0)):
+            if at_ns is not None:
+                message = Episode(episode=number, mode=self._mode, instruction=INSTRUCTION)
+                message.header.stamp = time(at_ns)
+                self.add('episode', at_ns, message)
+
+    def command(self, at_ns: int, chunk: int = 0, index: int = DualArmCommand.HOLD, episode: int = EPISODE) -> None:
+        """Add a command."""
+        message = DualArmCommand(episode=episode, chunk=chunk, action_index=index)
+        message.header.stamp = time(at_ns)
+        self.add('command', at_ns, message)
+
+    def chunk(self, number: int, chunk: Chunk) -> None:
+        """Add an action chunk, published its latency's length before it begins, and what was imagined for it."""
+        published = chunk.at_ns - DT
+        message = ActionChunk(
+            episode=EPISODE, chunk=number, first_latent_index=chunk.first_latent, latent_frames=CHUNK_FRAMES,
+            actions_per_latent=CLOCK.actions_per_latent, dt=Duration(nanosec=DT), model=self.model.name, mode=self._mode,
+            observation_indices=list(range(chunk.observed + 1)), latency_ms=chunk.latency_ms,
+        )  # fmt: skip
+        message.header.stamp = time(chunk.at_ns)
+        self.add('action_chunk', published, message)
+        generator = np.random.default_rng(number)
+        for offset in range(CHUNK_FRAMES):
+            latents = generator.normal(size=self.model.config.latent_shape)
+            self.latent('imagined', published, chunk.first_latent + offset, latents)
+
+    def latent(self, topic: str, at_ns: int, index: int, latents: np.ndarray) -> None:
+        """Add a latent frame [C, h, w]."""
+        channels, height, width = latents.shape
+        message = LatentFrame(
+            episode=EPISODE, index=index, imagined=topic == 'imagined', model=self.model.name, layout='tshape',
+            cameras=[camera.name for camera in PROFILE.cameras], channels=channels, height=height, width=width,
+            data=array.array('B', latents.astype('<f2').tobytes()),
+        )  # fmt: skip
+        message.header.stamp = time(at_ns)
+        self.add(topic, at_ns, message)
+
+    def images(self, frames: int, skip: tuple[int, ...] = ()) -> None:
+        """Add so many video frames of all cameras from ORIGIN on, and their latents; `skip` leaves some images out."""
+        encoder = StreamingEncoder(self.model.vae, self.model.config.rollout, len(PROFILE.cameras))
+        pending = []
+        for number in range(frames):
+            pictures = [picture(number, column) for column in range(len(PROFILE.cameras))]
+            at_ns = ORIGIN + number * VIDEO
+            for column, camera in enumerate(PROFILE.cameras):
+                if number in skip:
+                    continue
+                message = Image(height=160, width=240, step=720, encoding='rgb8')
+                message.data = array.array('B', pictures[column].tobytes())
+                message.header.stamp = time(at_ns + column * 1_000_000)  # cameras are never quite simultaneous
+                self.add(camera.image_topic, at_ns + column * 1_000_000, message)
+            pending.append(pictures)
+            if number % 4 == 0:
+                [latents] = encoder.encode(pending)
+                self.latent('latents', at_ns, number // 4, latents.numpy())
+                pending = []
+
+    def diagnostics(self, at_ns: int, received: int, dropped: int) -> None:
+        """Add perception's report."""
+        values = [
+            KeyValue(key='images_received', value=str(received)),
+            KeyValue(key='images_dropped', value=str(dropped)),
+        ]
+        status = DiagnosticStatus(name='lingbot_va: perception', values=values)
+        self.add('/diagnostics', at_ns, DiagnosticArray(status=[status]))
+
+    def success(self, at_ns: int, value: bool) -> None:
+        """Add a report of success."""
+        self.add('task_success', at_ns, Bool(data=value))
+
+    def close(self) -> None:
+        """Write the bag."""
+        for at_ns, topic, data in sorted(self._messages, key=lambda item: item[0]):
+            self._bag.put(self._topics[topic], at_ns, data)
+        self._bag.close()
+
+
+def picture(number: int, column: int) -> np.ndarray:
+    """A smooth picture whose brightness rises with the frame's number: uint8 [160, 240, 3]."""
+    rows, columns = np.mgrid[0:160, 0:240]
+    channels = [rows, columns, np.full_like(rows, 40 * column + 2 * number)]
+    return np.stack(channels, axis=-1).astype(np.uint8)
