@@ -22,7 +22,7 @@ setup(
     maintainer_email='lingbot-va@example.com',
     license='Apache-2.0',
     python_requires='>=3.10,<3.13',
-    packages=find_packages(include=[f'{PACKAGE}_{part}{below}' for part in ('core', 'sim', 'ros') for below in ('', '.*')]),
+    packages=find_packages(include=['lingbot_va_core*', 'lingbot_va_sim*', 'lingbot_va_ros*']),
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
