@@ -88,7 +88,8 @@ class RecordedEpisode:
         published = chunk.at_ns - DT
         message = ActionChunk(
             episode=EPISODE, chunk=number, first_latent_index=chunk.first_latent, latent_frames=CHUNK_FRAMES,
-            actions_per_latent=CLOCK.actions_per_latent, dt=Duration(nanosec=DT), model=self.model.name, mode=self._mode,
+            actions_per_latent=CLOCK.actions_per_latent, dt=Duration(nanosec=DT), mode=self._mode,
+            model=self.model.name,
             observation_indices=list(range(chunk.observed + 1)), latency_ms=chunk.latency_ms,
         )  # fmt: skip
         message.header.stamp = time(chunk.at_ns)
