@@ -27,12 +27,20 @@ class NodeSpec:
 
 
 NODES = (
-    NodeSpec('sim_bridge', 'sim_bridge_node', 'lingbot_va_ros.sim_bridge_node', order=0, simulation_only=True),
+    NodeSpec('sim_bridge', 'sim_bridge', 'lingbot_va_ros.sim_bridge_node', order=0, simulation_only=True),
     # Before all that can move the arms: it reads the measured state and holds it.
-    NodeSpec('action', 'action_node', 'lingbot_va_ros.action_node', order=1),
-    NodeSpec('perception', 'perception_node', 'lingbot_va_ros.perception_node', order=2, nice=5),
-    NodeSpec('world_model', 'world_model_node', 'lingbot_va_ros.world_model_node', order=3, nice=10),
+    NodeSpec('action', 'action', 'lingbot_va_ros.action_node', order=1),
+    NodeSpec('perception', 'perception', 'lingbot_va_ros.perception_node', order=2, nice=5),
+    NodeSpec('world_model', 'world_model', 'lingbot_va_ros.world_model_node', order=3, nice=10),
 )
+
+
+LAUNCH_ARGUMENTS = ('namespace', 'use_sim_time', 'params_file', 'robot', 'autostart', 'log_level')
+
+
+def launch_arguments(simulation: bool) -> tuple[str, ...]:
+    """Name what the launch files let a deployment set; the rest is in the parameter files."""
+    return (*LAUNCH_ARGUMENTS, 'task') if simulation else LAUNCH_ARGUMENTS
 
 
 def nodes(simulation: bool) -> tuple[NodeSpec, ...]:

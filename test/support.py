@@ -95,7 +95,7 @@ class Graph:
 
 
 class Program:
-    """A Python program of ours in a process of its own, whose output is read while it runs; killed at the block's end."""
+    """A Python program of ours in a process of its own, whose output is read as it comes; killed at the block's end."""
 
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
         self.lines: list[str] = []

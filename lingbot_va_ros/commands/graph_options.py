@@ -122,7 +122,7 @@ def _check_params_file(name: str) -> None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f'--params-file {name} cannot be read: {error}') from error
     if not isinstance(document, dict) or 'ros__parameters' not in _keys(document):
-        raise ValueError(f'--params-file {name} is no ROS parameter file; it needs "NODE: {{ros__parameters: {{...}}}}"')
+        raise ValueError(f'--params-file {name} has no ros__parameters; write "NODE: {{ros__parameters: {{...}}}}"')
 
 
 def _keys(document: dict) -> set[object]:

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = f'example: {EXAMPLE}'
     add_graph_arguments(parser)
-    parser.add_argument('--instruction', metavar='TEXT', help='run this task, then end; the exit status says how it went')
+    parser.add_argument('--instruction', metavar='TEXT', help='run this task, then end; exit status 0 if it succeeded')
     parser.add_argument(
         '--duration', type=float, metavar='S',
         help=f'end after S seconds; with --instruction the time limit of the task (default {TASK_LIMIT_S:g})',
@@ -76,7 +76,8 @@ def _run_task(args: argparse.Namespace, graph: 'Bringup') -> dict[str, Any]:
         stop=lambda: graph.stopping or graph.failed.is_set(),
         feedback=lambda message: print(f'{message.elapsed.sec} s, {message.chunks} chunks', flush=True),
     )
-    print(f'Task: {result.outcome} after {result.elapsed_s:.1f} s and {result.chunks} chunks. {result.message}', flush=True)
+    length = f'{result.elapsed_s:.1f} s and {result.chunks} chunks'
+    print(f'Task: {result.outcome} after {length}. {result.message}', flush=True)
     return asdict(result)
 
 

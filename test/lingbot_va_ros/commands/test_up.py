@@ -37,7 +37,7 @@ def up(tmp_path: Path, journal: Path) -> Up:
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_graph_in_reverse_order_with_exit_code_0(up: Up, journal: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_graph_in_reverse_with_exit_code_0(up: Up, journal: Path, number: signal.Signals) -> None:
     with up() as program:
         program.wait_for_line('All nodes are active')
         sessions = living('parent', program.pid)
@@ -133,7 +133,7 @@ def test_nodes_go_on_when_nobody_reads_the_output(up: Up, journal: Path) -> None
         (['--instruction', 'x' * 513], '--instruction has 513 bytes; it must have from 1 to 512'),
         (['--namespace', '1a'], "--namespace is '1a'"),
         (['--params-file', '/no/such.yaml'], '--params-file /no/such.yaml cannot be read'),
-        (['--params-file', str(ROOT / 'config' / 'robots' / 'aloha.yaml')], 'is no ROS parameter file'),
+        (['--params-file', str(ROOT / 'config' / 'robots' / 'aloha.yaml')], 'has no ros__parameters'),
         (['--mode', 'nope'], "invalid choice: 'nope'"),
     ],
     ids=lambda value: ' '.join(value)[:40] if isinstance(value, list) else '',
