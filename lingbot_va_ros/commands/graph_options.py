@@ -1,7 +1,6 @@
 """The options that say which graph to start, shared by the commands that start one."""
 
 import argparse
-import math
 import os
 import signal
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 MODES = ('sync', 'naive', 'fdm')
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 HIGHEST_DOMAIN = 232
-HIGHEST_SEED = 2**31 - 1
+HIGHEST_SEED = 2**32 - 1
 SIMULATION_ONLY = ('task', 'seed', 'real_time_factor')
 PARAMETERS = ('robot', 'task', 'preset', 'checkpoint', 'mode', 'seed', 'real_time_factor')
 
@@ -30,7 +29,7 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--checkpoint', help='trained weights; without them the model is fresh')
     group.add_argument('--mode', choices=MODES, help='how chunks follow each other')
     group.add_argument('--seed', type=int, help='seed of the simulation')
-    group.add_argument('--real-time-factor', type=float, metavar='X', help='speed of the simulation, 1 is real time')
+    group.add_argument('--real-time-factor', type=float, metavar='X', help='speed of the simulation; 0: as fast as it can')
     group.add_argument('--params-file', metavar='FILE', help='ROS parameter file above the installed one')
     group.add_argument('--namespace', default='', help='namespace of all nodes')
     group.add_argument('--log-level', choices=LOG_LEVELS, default='info', help='of the nodes (default: %(default)s)')
@@ -101,8 +100,8 @@ def _checked_parameters(args: argparse.Namespace) -> dict[str, Any]:
     if args.seed is not None and not 0 <= args.seed <= HIGHEST_SEED:
         raise ValueError(f'--seed is {args.seed}; it must be from 0 to {HIGHEST_SEED}')
     factor = args.real_time_factor
-    if factor is not None and not (math.isfinite(factor) and 0.01 <= factor <= 100):
-        raise ValueError(f'--real-time-factor is {factor:g}; it must be from 0.01 to 100')
+    if factor is not None and not 0 <= factor <= 100:
+        raise ValueError(f'--real-time-factor is {factor:g}; it must be from 0 (as fast as possible) to 100')
     return {name: getattr(args, name) for name in PARAMETERS if getattr(args, name) is not None}
 
 

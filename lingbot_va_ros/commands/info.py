@@ -1,0 +1,110 @@
+"""`lingbot-va info`: describes a model without allocating its weights."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lingbot_va_core.config import ModelConfig
+
+EXAMPLE = 'lingbot-va info --preset tiny --keys'
+DTYPES = ('float32', 'bfloat16', 'float16')
+ACTION_PARTS = ('action_', 'condition_embedder_action.')
+EXPERT_PARTS = ('blocks.', 'scale_shift_table')  # of both streams where the action stream has no expert of its own
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = 'Describe a model: parameters of each stream, tokens, memory of the cache, names of weights.'
+    parser.epilog = f'example: {EXAMPLE}'
+    parser.add_argument('--preset', default='tiny', help='configuration of the model (default: %(default)s)')
+    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='of the cache (default: %(default)s)')
+    parser.add_argument('--keys', action='store_true', help='list the weights of the transformer with their shapes')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the description with the keys to FILE')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the description."""
+    from lingbot_va_core.config import preset
+    from lingbot_va_ros.atomic import write_json
+
+    description = describe(preset(args.preset), args.dtype)
+    for line in _lines(description):
+        print(line)
+    if args.keys:
+        for name, shape in description['keys'].items():
+            print(f'{name}  {shape}')
+    if args.json:
+        write_json(args.json, description)
+    return 0
+
+
+def describe(config: 'ModelConfig', dtype: str) -> dict[str, Any]:
+    """Return what there is to know about a model, as JSON."""
+    import torch
+
+    from lingbot_va_core.cache import KVCache
+    from lingbot_va_core.transformer import WorldTransformer
+    from lingbot_va_core.vae import TinyVAE
+
+    rollout, transformer = config.rollout, config.transformer
+    with torch.device('meta'):
+        model, vae = WorldTransformer(transformer), TinyVAE(config.vae)
+    cache = KVCache(
+        layers=transformer.num_layers,
+        batch=2 if max(rollout.video_guidance, rollout.action_guidance) > 1 else 1,
+        heads=transformer.num_heads,
+        head_dim=transformer.head_dim,
+        slots=config.cache_slots,
+        device='meta',
+        dtype=getattr(torch, dtype),
+    )
+    keys = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    return {
+        'preset': config.name,
+        'parameters': {**_parameters(model, transformer.action is None), 'vae': _count(vae)},
+        'tokens_per_latent_frame': {'video': config.video_tokens, 'action': rollout.actions_per_latent},
+        'latent_shape': list(config.latent_shape),
+        'chunk_frames': rollout.chunk_frames,
+        'actions_per_chunk': rollout.chunk_frames * rollout.actions_per_latent,
+        'cache': {'tokens': config.cache_slots, 'bytes': cache.nbytes, 'dtype': dtype},
+        'config': config.to_dict(),
+        'keys': keys,
+    }
+
+
+def _parameters(model: 'nn.Module', one_expert: bool) -> dict[str, int]:
+    """Count the transformer's parameters by stream."""
+    counts = {'transformer': _count(model), 'video': 0, 'action': 0, 'shared': 0}
+    for name, weight in model.named_parameters():
+        if name.startswith(ACTION_PARTS):
+            counts['action'] += weight.numel()
+        elif one_expert and name.startswith(EXPERT_PARTS):
+            counts['shared'] += weight.numel()
+        else:
+            counts['video'] += weight.numel()
+    return counts
+
+
+def _count(model: 'nn.Module') -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _lines(description: dict[str, Any]) -> list[str]:
+    parameters, tokens, cache = (description[key] for key in ('parameters', 'tokens_per_latent_frame', 'cache'))
+    streams = ', '.join(f'{name} {_millions(parameters[name])}' for name in ('video', 'action', 'shared'))
+    return [
+        f'preset            {description["preset"]}',
+        f'transformer       {_millions(parameters["transformer"])} parameters ({streams})',
+        f'video VAE         {_millions(parameters["vae"])} parameters',
+        f'latent frame      {" x ".join(map(str, description["latent_shape"]))} (channels, rows, columns)',
+        f'tokens per frame  {tokens["video"]} video, {tokens["action"]} action',
+        f'chunk             {description["chunk_frames"]} latent frames, {description["actions_per_chunk"]} actions',
+        f'KV cache          {cache["tokens"]} tokens, {cache["bytes"] / 2**20:.1f} MiB in {cache["dtype"]}',
+    ]
+
+
+def _millions(count: int) -> str:
+    return f'{count / 1e6:.2f} M'
