@@ -71,22 +71,22 @@ def _commands(bag: EpisodeBag) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _starved(holds: np.ndarray, chunks: Sequence[Any], gapless: bool) -> int:
-    """Count the holds that were not meant.
+    """Count the holds, by the stamps of their commands, that were not meant.
 
-    A chunk plans motion from its `header.stamp` to its last action's instant. A hold strictly within that span, by more
-    than a control period from either end, means that the chunk came late and lost actions. In the asynchronous modes
-    (`gapless`) the spans of consecutive chunks are one motion, so a hold between two of them means that the successor
-    was late; so does a hold after the last one. In mode sync the arms hold between chunks on purpose.
+    A command aims one control period ahead of its stamp, and a chunk plans motion from its `header.stamp` (exclusive)
+    to its last action's instant (inclusive). A hold that aims into that span means that the chunk came late and lost
+    actions. In mode sync the arms hold between chunks on purpose. In the asynchronous modes (`gapless`) consecutive
+    chunks are one motion, so every hold after the beginning of the first one means that a successor was late.
     """
     if not chunks or not len(holds):
         return 0
-    period = nanoseconds(chunks[0].dt)
+    aims = holds + nanoseconds(chunks[0].dt)
     spans = [(nanoseconds(chunk.header.stamp), _motion_ns(chunk)) for chunk in chunks]
     if gapless:
-        return int((holds > min(start for start, _ in spans) + period).sum())
-    within = np.zeros(len(holds), dtype=bool)
+        return int((aims > min(start for start, _ in spans)).sum())
+    within = np.zeros(len(aims), dtype=bool)
     for start, motion in spans:
-        within |= (holds > start + period) & (holds < start + motion - period)
+        within |= (aims > start) & (aims <= start + motion)
     return int(within.sum())
 
 

@@ -1,6 +1,7 @@
 """Records the topics of a graph into a rosbag2 bag, byte for byte as they were received."""
 
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from lingbot_va_ros.bag_writer import QUEUE_BYTES, BagWriter
 from lingbot_va_ros.recorded_topics import RecordedTopic
 
 READY = 'ready: every topic has a publisher'
+MISSING = 'no publisher yet: '
 POLL_S = 0.01  # one wait for many messages costs far less than a wait for each; log times are DDS reception times
 REPORT_S = 1.0
 DEPTH = 100  # messages that DDS keeps for us between two polls, far above what arrives
@@ -75,8 +77,8 @@ def record(
 ) -> Recording:
     """Record until SIGINT, SIGTERM or for `duration_s`, then complete the bag at `out`.
 
-    Says READY once every topic is matched, and at most once a second which topics lost messages. Must be called in the
-    main thread of a process of its own, because it takes over the two signals.
+    Says READY once every topic is matched, and at most once a second which topics have no publisher before that or lost
+    messages. Must be called in the main thread of a process of its own, because it takes over the two signals.
 
     Raises:
         BagError: `out` cannot be written (at the beginning or later), or not one message came.
@@ -107,7 +109,7 @@ def _receive_until(
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     end = None if duration_s is None else time.monotonic() + duration_s
-    report, ready, dropped = time.monotonic(), False, 0
+    report, ready, missing, dropped = time.monotonic() + REPORT_S, False, [], 0
     while not stop.is_set() and (end is None or time.monotonic() < end):
         _drain(executor, recorder)
         bag.check()
@@ -116,6 +118,9 @@ def _receive_until(
             say(READY)
         if time.monotonic() >= report:
             report = time.monotonic() + REPORT_S
+            if not ready and recorder.missing() != missing:
+                missing = recorder.missing()
+                say(MISSING + ', '.join(missing))
             if bag.dropped.total() > dropped:
                 dropped = bag.dropped.total()
                 say(f'the disk does not keep up, dropped so far: {counts(bag.dropped)}')
@@ -134,3 +139,14 @@ def _drain(executor: SingleThreadedExecutor, recorder: Recorder) -> None:
 def counts(messages: dict[str, int]) -> str:
     """Format counts of messages for people."""
     return ', '.join(f'{topic} {count}' for topic, count in sorted(messages.items()) if count) or 'none'
+
+
+def main() -> None:
+    """Run `lingbot-va record` with this process's arguments."""
+    from lingbot_va_ros import cli
+
+    sys.exit(cli.main(['record', *sys.argv[1:]]))
+
+
+if __name__ == '__main__':
+    main()

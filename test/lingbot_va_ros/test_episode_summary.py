@@ -10,17 +10,17 @@ from lingbot_va_ros.episode_summary import summarize_folder
 
 
 def follow(bag: RecordedEpisode, chunk: int, at_ns: int, late: int = 0) -> None:
-    """Send the commands of a chunk, the first `late` of them as holds."""
+    """Send the commands of a chunk, each a period before it is due, the first `late` of them as holds."""
     for index in range(ACTIONS):
-        due = at_ns + (index + 1) * DT
-        bag.command(due, chunk, index) if index >= late else bag.command(due)
+        sent = at_ns + index * DT
+        bag.command(sent, chunk, index) if index >= late else bag.command(sent)
 
 
-def hold(bag: RecordedEpisode, after_ns: int, ticks: int) -> int:
-    """Hold for so many periods; return when the last command was sent."""
-    for tick in range(1, ticks + 1):
-        bag.command(after_ns + tick * DT)
-    return after_ns + ticks * DT
+def hold(bag: RecordedEpisode, from_ns: int, ticks: int) -> int:
+    """Hold for so many periods; return when they are over."""
+    for tick in range(ticks):
+        bag.command(from_ns + tick * DT)
+    return from_ns + ticks * DT
 
 
 def sync_episode(path, late: int = 0, **options) -> None:
@@ -64,7 +64,7 @@ def test_pauses_of_sync_mode_are_not_starvation_but_lost_actions_are(tmp_path):
     sync_episode(tmp_path / 'bag', late=8)
     summary = summarize_folder(tmp_path / 'bag')
     assert summary['held_ticks'] == 25 + 8
-    assert summary['starved_ticks'] == 8 - 1  # one control period of tolerance at the chunk's beginning
+    assert summary['starved_ticks'] == 8
 
 
 def test_in_asynchronous_modes_every_hold_after_the_first_chunk_began_is_starvation(tmp_path):
@@ -83,14 +83,14 @@ def test_in_asynchronous_modes_every_hold_after_the_first_chunk_began_is_starvat
 
 def test_a_slow_command_shows_in_the_periods(tmp_path):
     bag = RecordedEpisode(tmp_path / 'bag')
-    at = hold(bag, START, 100)
+    at = hold(bag, START, 101)
     hold(bag, at + 3 * DT, 1)
     bag.announce(at + 4 * DT)
     bag.close()
     summary = summarize_folder(tmp_path / 'bag')
     assert summary['command_period_ms']['max'] == pytest.approx(80.0)
     assert summary['command_period_ms']['p50'] == pytest.approx(20.0)
-    assert summary['command_rate_hz'] == pytest.approx(100 / 2.06, rel=1e-3)
+    assert summary['command_rate_hz'] == pytest.approx(101 / 2.08)
 
 
 def test_success_counts_within_the_episode(tmp_path):
@@ -108,7 +108,7 @@ def test_what_is_not_in_the_bag_is_none_and_a_missing_end_is_the_last_command(tm
     bag.announce(None)
     bag.close()
     summary = summarize_folder(tmp_path / 'bag')
-    assert summary['episode_s'] == pytest.approx(1.0)
+    assert summary['episode_s'] == pytest.approx(49 * 0.02)
     assert summary['chunks'] == 0 and summary['chunk_motion_ms'] is None and summary['model'] is None
     assert summary['chunk_latency_ms'] == {'p50': None, 'p99': None}
     assert summary['images_received'] is None and summary['camera_hz']['cam_high'] is None

@@ -26,7 +26,7 @@ def bag(tmp_path_factory):
         at = ORIGIN + 2 * number * LATENT
         episode.chunk(number, Chunk(at, first_latent=1 + 2 * number, observed=number))
         for index in range(ACTIONS):
-            episode.command(at + (index + 1) * DT, number, index)
+            episode.command(at + index * DT, number, index)
     episode.announce(ORIGIN + FRAMES * VIDEO)
     episode.close()
     return path

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rclpy.duration import Duration
 from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import Image
@@ -93,7 +94,7 @@ def test_bag_holds_every_message_as_it_was_sent(graph, start, tmp_path):
             publisher.publish(data)
             sent[publisher.topic_name].append(data)
         time.sleep(0.02)  # best effort: not more than the receiver's queue at once
-    # Discovery is over and images are the largest: when the last one is in the bag, so is everything else.
+    assert all(publisher.wait_for_all_acked(Duration(seconds=DEADLINE_S)) for _, publisher in outputs)
     recorder.send_signal(signal.SIGINT)
     assert recorder.wait(DEADLINE_S) == 0
 
@@ -122,6 +123,7 @@ def test_bag_describes_itself(graph, start, tmp_path):
     wait_for(recorder, READY)
     for topic, publisher in outputs:
         publisher.publish(message(topic.kind, 1))
+    assert all(publisher.wait_for_all_acked(Duration(seconds=DEADLINE_S)) for _, publisher in outputs)
     recorder.send_signal(signal.SIGTERM)
     assert recorder.wait(DEADLINE_S) == 0
 
@@ -146,7 +148,10 @@ def test_latched_message_from_before_the_recording_is_in_the_bag(graph, start, t
     episode = next(publisher for topic, publisher in outputs if topic.name == 'episode')
     kind = next(topic.kind for topic, _ in outputs if topic.name == 'episode')
     episode.publish(kind(episode=7))
-    recorder = start('--out', str(tmp_path / 'bag'), '--duration', '2')
+    recorder = start('--out', str(tmp_path / 'bag'))
+    wait_for(recorder, READY)
+    assert episode.wait_for_all_acked(Duration(seconds=DEADLINE_S))
+    recorder.send_signal(signal.SIGINT)
     assert recorder.wait(DEADLINE_S) == 0
     with AnyReader([tmp_path / 'bag']) as bag:
         [(connection, _, data)] = bag.messages()
