@@ -15,6 +15,7 @@ def axis_dims(head_dim: int) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # the result is kept, and training may need it too
 def video_phases(head_dim: int, first: int, frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """Unit phases of video tokens in (frame, row, column) order.
 
@@ -34,6 +35,7 @@ def video_phases(head_dim: int, first: int, frames: int, rows: int, columns: int
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # the result is kept, and training may need it too
 def action_phases(head_dim: int, first: int, frames: int, actions: int, device: torch.device) -> Tensor:
     """Unit phases of action tokens: action k = 1..n of frame f sits at (f + k / (n + 1), -1, -1).
 

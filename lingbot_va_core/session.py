@@ -106,11 +106,11 @@ class Session:
             SessionError: a frame is missing before it, it lies past the last chunk, or its shape or values are wrong.
         """
         self._require_started()
-        latent = torch.as_tensor(latent, dtype=torch.float32)
+        latent = self._own(latent)
         self._check('latent frame', index, latent, self._model.config.latent_shape)
         expected, last = self._grounded + len(self._latents), max(self._end - 1, 0)
         if self._check_order('latent frame', index, expected, last):
-            self._latents[index] = latent.to(self._model.device)
+            self._latents[index] = latent
 
     def executed(self, index: int, actions: Tensor | np.ndarray) -> None:
         """Take the actions executed in latent frame `index` >= 1, [n, 30] in SI units. Known ones are ignored.
@@ -119,11 +119,11 @@ class Session:
             SessionError: as `observe`.
         """
         self._require_started()
-        actions = torch.as_tensor(actions, dtype=torch.float32)
+        actions = self._own(actions)
         self._check('executed actions', index, actions, (self._rollout.actions_per_latent, self._used.numel()))
         expected, last = max(self._grounded, 1) + len(self._actions), self._end - 1
         if self._check_order('executed actions', index, expected, last):
-            self._actions[index] = self._model.normalizer.normalize(actions.to(self._model.device))
+            self._actions[index] = self._model.normalizer.normalize(actions)
 
     @property
     def ready(self) -> bool:
@@ -262,6 +262,12 @@ class Session:
                 f'chunk {self._chunks} needs real latents and executed actions before frame {max(self._end, 1)}, but '
                 f'latents are known before {known} and actions before {acted}; wait until ready'
             )
+
+    def _own(self, values: Tensor | np.ndarray) -> Tensor:
+        """Copy what the caller may go on to change."""
+        if isinstance(values, np.ndarray):
+            values = torch.from_numpy(values.astype(np.float32))
+        return values.to(self._model.device, torch.float32, copy=True)
 
     def _check(self, what: str, index: int, tensor: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(tensor.shape) != tuple(shape):

@@ -1,0 +1,138 @@
+"""Fresh models, checkpoints and their refusals."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_model, save_checkpoint
+from lingbot_va_core.config import ConfigError
+from lingbot_va_core.robot import RobotProfile
+
+
+@pytest.fixture
+def folder(tiny: WorldModel, tmp_path: Path) -> Path:
+    save_checkpoint(tiny, tmp_path / 'model')
+    return tmp_path / 'model'
+
+
+def weights(model: WorldModel) -> dict[str, torch.Tensor]:
+    parts = {'transformer': model.transformer, 'vae': model.vae}
+    return {f'{part}.{name}': t for part, module in parts.items() for name, t in module.state_dict().items()}
+
+
+def test_a_seed_gives_the_same_weights_whatever_the_global_random_state(
+    tiny: WorldModel, profile: RobotProfile
+) -> None:
+    state = torch.random.get_rng_state()
+    torch.manual_seed(99)
+    expected = torch.rand(3)
+    torch.manual_seed(99)
+    again, other = load_model(None, 'tiny', profile, seed=0), load_model(None, 'tiny', profile, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+    torch.random.set_rng_state(state)
+    assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(tiny).items())
+    assert not torch.equal(tiny.transformer.proj_out.weight, other.transformer.proj_out.weight)
+    assert tiny.name == 'tiny (untrained, seed 0)'
+
+
+def test_a_checkpoint_is_read_back_as_it_was(tiny: WorldModel, folder: Path, profile: RobotProfile) -> None:
+    model = load_model(folder, profile=profile)
+    assert (model.name, model.config, model.normalizer) == (tiny.name, tiny.config, tiny.normalizer)
+    assert all(torch.equal(tensor, weights(model)[name]) for name, tensor in weights(tiny).items())
+    assert sorted(path.name for path in folder.parent.iterdir()) == ['model']
+
+
+def test_half_precision_is_for_the_transformer_only(folder: Path) -> None:
+    model = load_model(folder, dtype=torch.bfloat16)
+    assert model.transformer.proj_out.weight.dtype == torch.bfloat16
+    assert model.vae.latent_mean.dtype == torch.float32
+
+
+def test_saving_replaces_an_older_checkpoint(tiny: WorldModel, folder: Path) -> None:
+    save_checkpoint(replace(tiny, name='newer'), folder)
+    assert load_model(folder).name == 'newer'
+    assert sorted(path.name for path in folder.iterdir()) == [
+        'config.json',
+        'transformer.safetensors',
+        'vae.safetensors',
+    ]
+
+
+def test_a_failed_save_keeps_the_older_checkpoint(
+    tiny: WorldModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError('no space left on device')
+
+    monkeypatch.setattr('lingbot_va_core.checkpoint.save_file', full)
+    with pytest.raises(CheckpointError, match='cannot be written: no space left'):
+        save_checkpoint(replace(tiny, name='newer'), folder)
+    assert load_model(folder).name == tiny.name
+    assert [path.name for path in folder.parent.iterdir()] == ['model']
+
+
+def test_saving_never_replaces_something_else(tiny: WorldModel, tmp_path: Path) -> None:
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos' / 'cat.jpg').write_bytes(b'')
+    with pytest.raises(CheckpointError, match='photos exists and is not a checkpoint'):
+        save_checkpoint(tiny, tmp_path / 'photos')
+    assert (tmp_path / 'photos' / 'cat.jpg').exists()
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    path = folder / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_weights(folder: Path, part: str, **changes: torch.Tensor | None) -> None:
+    path = folder / f'{part}.safetensors'
+    edited = {**load_file(path), **{name.replace('__', '.'): tensor for name, tensor in changes.items()}}
+    save_file({name: tensor for name, tensor in edited.items() if tensor is not None}, path)
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (lambda f: f.rename(f.parent / 'moved'), 'no checkpoint folder at .*model; check the path'),
+        (lambda f: (f / 'config.json').unlink(), 'config.json is missing; a checkpoint needs it beside'),
+        (lambda f: (f / 'config.json').write_text('{'), 'config.json cannot be read as JSON'),
+        (lambda f: (f / 'config.json').write_text('[]'), 'must be a mapping with format, name'),
+        (lambda f: edit_config(f, format='lingbot_va-9'), "format is 'lingbot_va-9'; this version reads lingbot_va-1"),
+        (lambda f: edit_config(f, model={}), 'config: missing name, transformer, vae, rollout'),
+        (lambda f: edit_config(f, normalization={}), 'normalization must be a mapping'),
+        (lambda f: (f / 'vae.safetensors').unlink(), 'vae.safetensors is missing'),
+        (lambda f: (f / 'vae.safetensors').write_bytes(b'\x00' * 20), 'cannot be read as safetensors'),
+        (lambda f: edit_weights(f, 'transformer', proj_out__bias=None), 'misses proj_out.bias; its config.json'),
+        (lambda f: edit_weights(f, 'vae', extra=torch.ones(1)), 'holds the unknown extra'),
+        (
+            lambda f: edit_weights(f, 'transformer', proj_out__bias=torch.ones(7)),
+            r'proj_out.bias is \[7\], but its config.json asks for \[24\]',
+        ),
+    ],
+)
+def test_damage_is_named_with_path_and_remedy(folder: Path, damage: object, message: str) -> None:
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message) as error:
+        load_model(folder)
+    assert str(folder) in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_a_robot_that_does_not_fit_is_refused(folder: Path, profile: RobotProfile) -> None:
+    other = replace(profile, camera_layout='width', cameras=profile.cameras[:2])
+    with pytest.raises(CheckpointError, match="does not fit robot 'aloha': camera layout tshape against width"):
+        load_model(folder, profile=other)
+    one_arm = replace(profile, arms=profile.arms[:1])
+    with pytest.raises(CheckpointError, match='action channels'):
+        load_model(folder, profile=one_arm)
+
+
+def test_an_untrained_model_needs_a_robot_and_a_known_preset(profile: RobotProfile) -> None:
+    with pytest.raises(CheckpointError, match='needs a robot profile'):
+        load_model(None, 'tiny')
+    with pytest.raises(ConfigError, match="preset 'huge' is unknown"):
+        load_model(None, 'huge', profile)

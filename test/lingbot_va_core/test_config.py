@@ -1,0 +1,73 @@
+"""Model configurations: JSON round trip, derived sizes and refusals."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from lingbot_va_core.config import ConfigError, ModelConfig, preset
+
+
+def test_a_preset_survives_json() -> None:
+    config = preset('tiny')
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_shared_expert_survives_json() -> None:
+    config = preset('tiny')
+    shared = replace(config, transformer=replace(config.transformer, action=None))
+    assert ModelConfig.from_dict(json.loads(json.dumps(shared.to_dict()))) == shared
+
+
+def test_sizes_of_the_tiny_preset() -> None:
+    config = preset('tiny')
+    assert config.rollout.canvas_size == (96, 96)
+    assert config.rollout.view_sizes == [(64, 96), (32, 48), (32, 48)]
+    assert config.latent_shape == (24, 6, 6)
+    assert config.video_tokens == 36
+    assert config.cache_slots == 3 * 2 * (36 + 16)
+
+
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'huge' is unknown; choose one of .*tiny"):
+        preset('huge')
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        (('transformer', 'video', 'width'), 190, 'video.width is 190; it must be num_heads . head_dim = 192'),
+        (('transformer', 'action', 'width'), 97, 'action.width is 97; it must be a multiple of num_heads = 3'),
+        (('transformer', 'patch_size'), [2, 1, 1], r'patch_size is \(2, 1, 1\)'),
+        (('transformer', 'patch_size'), [1, 1], 'must be a list of 3'),
+        (('transformer', 'num_layers'), '6', "config.transformer.num_layers is '6'; it must be of type int"),
+        (('transformer', 'num_layers'), True, 'config.transformer.num_layers is True'),
+        (('transformer', 'eps'), float('nan'), 'eps is nan'),
+        (('transformer', 'latent_channels'), 48, 'latent_channels is 48 but vae.latent_channels is 24'),
+        (('vae', 'kind'), 'huge', "kind is 'huge'; choose"),
+        (('vae', 'widths'), [96, 128, 161], 'widths is'),
+        (('rollout', 'chunk_frames'), 0, 'chunk_frames is 0; it must be above 0'),
+        (('rollout', 'camera_layout'), 'round', "camera_layout is 'round'; choose one of width, tshape"),
+        (('rollout', 'cameras'), 2, 'cameras is 2; camera_layout tshape takes 3 to 3'),
+        (('rollout', 'video_exec_step'), 9, 'video_exec_step is 9; it must be from 1 to video_steps = 4'),
+        (('rollout', 'video_guidance'), 0.5, 'video_guidance is 0.5; it must be at least 1'),
+        (('rollout', 'attn_window'), 2, 'attn_window is 2; it must be at least 4'),
+        (('rollout', 'height'), 48, 'a camera view of 24x48 pixels does not divide into tokens of 16x16'),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_remedy(path: tuple[str, ...], value: object, message: str) -> None:
+    document = preset('tiny').to_dict()
+    section = document
+    for name in path[:-1]:
+        section = section[name]
+    section[path[-1]] = value
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig.from_dict(document)
+
+
+def test_missing_and_unknown_fields_are_named() -> None:
+    document = preset('tiny').to_dict()
+    del document['rollout']['height']
+    document['rollout']['heigth'] = 64
+    with pytest.raises(ConfigError, match=r'config\.rollout: missing height; unknown heigth; the fields are'):
+        ModelConfig.from_dict(document)
