@@ -139,7 +139,7 @@ def test_readiness_needs_every_frame_and_action(session: Session) -> None:
     session.observe(3, latent(3))
     assert not session.ready
     session.executed(2, chunk.actions[0])
-    with pytest.raises(SessionError, match='chunk 2 needs .* before frame 4, but latents are known before 4 and act'):
+    with pytest.raises(SessionError, match=r'chunk 2 needs .* before frame 4, but latents are known before 4 and act'):
         session.predict()
     session.executed(3, chunk.actions[1])
     assert session.ready

@@ -121,7 +121,7 @@ def test_a_full_cache_attends_to_the_newest_chunks_only(transformer: WorldTransf
 
 def test_writing_without_a_head_fills_the_cache_alike(transformer: WorldTransformer) -> None:
     context = transformer.text_context(torch.randn(2, 7, 12))
-    stream, first, x, timesteps = forwards(1)[0]
+    _, first, x, timesteps = forwards(1)[0]
     outputs = []
     for head in (True, False):
         cache = KVCache(3, 2, 2, 16, 100)

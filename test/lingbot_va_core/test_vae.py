@@ -1,5 +1,7 @@
 """The tiny VAE: streaming equals the whole clip, and nothing looks ahead."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,7 +34,7 @@ def test_shapes() -> None:
 def test_streaming_equals_the_whole_clip(cuts: set[int]) -> None:
     edges = [0, *sorted(cuts), 5]
     encoded, decoded, state, decoder_state = [], [], None, None
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         frames = FRAMES[:, :, max(0, 4 * begin - 3) : 4 * end - 3]
         latents, state = VAE.encode(frames, state)
         images, decoder_state = VAE.decode(WHOLE[:, :, begin:end], decoder_state)
