@@ -67,9 +67,12 @@ def exec_keys() -> set[str]:
     return {e.text for e in manifest() if e.tag in ('depend', 'exec_depend')}
 
 
-def shared_files(root: Path) -> dict[str, bytes]:
-    return {p.relative_to(root).as_posix(): p.read_bytes() for folder in SHARED for p in (root / folder).rglob('*')
-            if p.is_file() and '__pycache__' not in p.parts}
+def contents(root: Path, folders: tuple[str, ...]) -> dict[str, bytes]:
+    """Return all files of some folders below `root`."""
+    found = {p.relative_to(root).as_posix(): p.read_bytes() for folder in folders for p in (root / folder).rglob('*')
+             if p.is_file() and '__pycache__' not in p.parts}
+    assert found
+    return found
 
 
 @pytest.fixture(scope='module')
@@ -164,12 +167,10 @@ def test_requirements_of_the_distribution_cannot_break_a_script_on_a_ros_machine
 
 
 def test_wheel_carries_all_packages_and_shared_files(installed):
+    source = installed.parent / 'source'
     (site,) = installed.glob('lib/python3*/site-packages')
-    for folder in FOLDERS:
-        sources = {p.relative_to(ROOT): p.read_bytes() for p in (ROOT / folder).rglob('*')
-                   if p.is_file() and '__pycache__' not in p.parts}
-        assert {p: (site / p).read_bytes() for p in sources if (site / p).is_file()} == sources
-    assert shared_files(installed / 'share' / 'lingbot_va') == shared_files(ROOT)
+    assert contents(site, FOLDERS) == contents(source, FOLDERS)
+    assert contents(installed / 'share' / 'lingbot_va', SHARED) == contents(source, SHARED)
 
 
 def test_installed_package_is_in_the_ament_index(installed):
