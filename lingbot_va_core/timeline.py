@@ -37,7 +37,8 @@ class Timeline:
         late = int(np.count_nonzero(due <= now_ns))
         new = [Target(actions[k], chunk, k) for k in range(late, len(actions))]
         # The last planned target before the chunk stays, as the point from which its first action is approached.
-        keep = slice(max(np.searchsorted(self._due, now_ns) - 1, 0), np.searchsorted(self._due, start_ns + self._dt // 2))
+        first = max(np.searchsorted(self._due, now_ns) - 1, 0)
+        keep = slice(first, np.searchsorted(self._due, start_ns + self._dt // 2))
         self._due = np.concatenate([self._due[keep], due[late:]])
         self._targets = self._targets[keep] + new
         return late

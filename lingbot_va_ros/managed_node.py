@@ -3,6 +3,7 @@
 import gc
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 
 from lingbot_va_ros.qos import DIAGNOSTICS
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+SIGNAL_S = 0.1  # rclpy waits in C, where Python cannot act on a signal
 LEVELS = {OK: 'ok', WARN: 'warning', ERROR: 'error', STALE: 'stale'}
 
 
@@ -59,10 +61,11 @@ class ManagedNode(LifecycleNode):
     """A lifecycle node whose subclasses say what to do in `setup`, `start`, `stop` and `teardown`.
 
     Entities made with `publisher`, `subscription`, `timer` and `service` in `setup` are destroyed on cleanup and on
-    shutdown. A ValueError, OSError or RuntimeError in `setup` or `start` refuses the transition with one line in the log.
+    shutdown. An exception in `setup` or `start` refuses the transition, with one line in the log.
     """
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
+    THREADS: ClassVar[int] = 1  # of the executor; callbacks of the default group never run at the same time
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -153,8 +156,8 @@ class ManagedNode(LifecycleNode):
             self._diagnostics = self.publisher(DiagnosticArray, '/diagnostics', DIAGNOSTICS)
             self.timer(1.0, self._publish_diagnostics, self._steady)
             self.setup()
-        except (ValueError, OSError, RuntimeError) as error:
-            self.get_logger().error(f'cannot configure: {error}')
+        except Exception as error:
+            self._refuse('configure', error)
             self._release()
             return TransitionCallbackReturn.FAILURE
         return super().on_configure(state)
@@ -164,8 +167,8 @@ class ManagedNode(LifecycleNode):
         super().on_activate(state)
         try:
             self.start()
-        except (ValueError, OSError, RuntimeError) as error:
-            self.get_logger().error(f'cannot activate: {error}')
+        except Exception as error:
+            self._refuse('activate', error)
             self.stop()
             super().on_deactivate(state)
             return TransitionCallbackReturn.FAILURE
@@ -206,6 +209,14 @@ class ManagedNode(LifecycleNode):
             response.success = False
             return response
 
+    def _refuse(self, transition: str, error: Exception) -> None:
+        """Log in one line why; an error that nobody foresaw also says where it happened."""
+        foreseen = isinstance(error, (ValueError, OSError, RuntimeError))
+        where = '' if foreseen else f'unexpected {type(error).__name__}, '
+        self.get_logger().error(f'cannot {transition}: {where}{error}')
+        if not foreseen:
+            self.get_logger().debug(traceback.format_exc())
+
     def _halt(self) -> None:
         if self.active:
             self.active = False
@@ -240,9 +251,10 @@ def run(node_class: Callable[[], ManagedNode]) -> None:
     node, status = None, 0
     try:
         node = node_class()
-        executor = SingleThreadedExecutor()
+        executor = SingleThreadedExecutor() if node.THREADS == 1 else MultiThreadedExecutor(node.THREADS)
         executor.add_node(node)
-        executor.spin()
+        while True:
+            executor.spin_once(timeout_sec=SIGNAL_S)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (RefusedError, ParameterException) as error:

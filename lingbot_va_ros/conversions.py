@@ -1,0 +1,130 @@
+"""Between messages and the arrays of the core; what arrives is checked here, before anything uses it."""
+
+import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+
+from lingbot_va_core.clock import NANOSECONDS, LatentClock
+from lingbot_va_core.robot import ACTION_DIM, RobotProfile
+from lingbot_va_msgs.msg import ActionChunk, ExecutedActions, LatentFrame
+
+
+class MessageError(ValueError):
+    """A message that contradicts itself or the configuration."""
+
+
+def to_ns(stamp: Time | Duration) -> int:
+    """Return a stamp or duration in nanoseconds."""
+    return stamp.sec * NANOSECONDS + stamp.nanosec
+
+
+def to_time(ns: int) -> Time:
+    """Return nanoseconds as a stamp."""
+    sec, nanosec = divmod(ns, NANOSECONDS)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def to_duration(ns: int) -> Duration:
+    """Return nanoseconds as a duration."""
+    sec, nanosec = divmod(ns, NANOSECONDS)
+    return Duration(sec=sec, nanosec=nanosec)
+
+
+def latent_message(
+    latent: np.ndarray, episode: int, index: int, frame_stamps: Sequence[int], model: str, profile: RobotProfile
+) -> LatentFrame:
+    """Pack a latent frame, float [C, h, w], and the stamps (ns) of the video frames that it covers."""
+    channels, height, width = latent.shape
+    message = LatentFrame(
+        episode=episode,
+        index=index,
+        frame_stamps=[to_time(stamp) for stamp in frame_stamps],
+        model=model,
+        layout=profile.camera_layout,
+        cameras=[camera.name for camera in profile.cameras],
+        channels=channels,
+        height=height,
+        width=width,
+        data=array.array('B', latent.astype('<f2').tobytes()),
+    )
+    message.header.stamp = to_time(frame_stamps[-1])
+    return message
+
+
+def latent_array(message: LatentFrame) -> np.ndarray:
+    """Unpack a latent frame, float32 [C, h, w].
+
+    Raises:
+        MessageError: the data's length does not fit its shape, or a value is not finite.
+    """
+    shape = (message.channels, message.height, message.width)
+    expected = 2 * int(np.prod(shape))
+    if len(message.data) != expected:
+        raise MessageError(
+            f'latent frame {message.index} has {len(message.data)} bytes; shape {list(shape)} needs {expected}'
+        )
+    latent = np.frombuffer(message.data, dtype='<f2').reshape(shape).astype(np.float32)
+    if not np.isfinite(latent).all():
+        raise MessageError(f'latent frame {message.index} has values that are not finite')
+    return latent
+
+
+def actions_field(actions: np.ndarray) -> array.array:
+    """Flatten actions [..., 30] for a message."""
+    return array.array('f', np.ascontiguousarray(actions, dtype=np.float32).tobytes())
+
+
+@dataclass(frozen=True)
+class ChunkActions:
+    """A checked action chunk: actions float64 [n, joints] in the order of the profile, times in nanoseconds."""
+
+    start_ns: int
+    actions: np.ndarray
+
+
+def chunk_actions(message: ActionChunk, profile: RobotProfile) -> ChunkActions:
+    """Unpack an action chunk for a robot.
+
+    Raises:
+        MessageError: length, control period, mask or a value is wrong; the message says which and what is expected.
+    """
+    name, clock = f'action chunk {message.chunk}', profile.clock
+    if message.actions_per_latent != clock.actions_per_latent:
+        raise MessageError(
+            f'{name} has {message.actions_per_latent} actions per latent frame; the rates of {profile.name} give '
+            f'{clock.actions_per_latent}'
+        )
+    if to_ns(message.dt) != clock.action_ns:
+        period = to_ns(message.dt)
+        raise MessageError(f'{name} has a control period of {period} ns; {profile.name} has {clock.action_ns} ns')
+    actions = _actions(name, message.actions, message.latent_frames * message.actions_per_latent)
+    if not message.latent_frames:
+        raise MessageError(f'{name} has no latent frame')
+    if not np.array_equal(message.mask, profile.mask):
+        used, expected = (np.flatnonzero(mask).tolist() for mask in (message.mask, profile.mask))
+        raise MessageError(f'{name} uses the channels {used}; {profile.name} has {expected}')
+    joints = profile.from_universal(actions).astype(np.float64)
+    if not np.isfinite(joints).all():
+        row, joint = np.argwhere(~np.isfinite(joints))[0]
+        raise MessageError(f'{name}: action {row} of {profile.joints[joint].name} is {joints[row, joint]}')
+    return ChunkActions(to_ns(message.header.stamp), joints)
+
+
+def executed_array(message: ExecutedActions, clock: LatentClock) -> np.ndarray:
+    """Unpack executed actions, float32 [n, 30].
+
+    Raises:
+        MessageError: their number does not fit the clock.
+    """
+    return _actions(f'executed actions of frame {message.latent_index}', message.actions, clock.actions_per_latent)
+
+
+def _actions(name: str, values: array.array, count: int) -> np.ndarray:
+    if len(values) != count * ACTION_DIM:
+        raise MessageError(
+            f'{name} has {len(values)} numbers; {count} actions of {ACTION_DIM} channels need {count * ACTION_DIM}'
+        )
+    return np.frombuffer(values, dtype=np.float32).reshape(count, ACTION_DIM)

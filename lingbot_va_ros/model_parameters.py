@@ -1,0 +1,36 @@
+"""The parameters that choose a model, and loading it the same way in every node that runs a part of it."""
+
+import torch
+
+from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_model
+from lingbot_va_core.robot import RobotProfile
+from lingbot_va_ros.managed_node import ManagedNode, Parameter
+
+MODEL_PARAMETERS = (
+    Parameter('preset', 'tiny', 'Configuration of an untrained model, where no checkpoint is given.'),
+    Parameter('checkpoint', '', 'Checkpoint folder; empty: an untrained model from the preset.'),
+    Parameter('model_seed', 0, "Seed of an untrained model's weights.", lower=0, upper=2**31 - 1),
+    Parameter('device', 'cpu', 'Torch device, such as cpu or cuda:0.'),
+    Parameter('torch_threads', 1, 'Threads of one torch operator on the CPU.', lower=1, upper=256),
+)
+
+
+def load(node: ManagedNode, profile: RobotProfile) -> WorldModel:
+    """Load the model that the node's parameters name.
+
+    Raises:
+        CheckpointError, ConfigError: see `load_model`; also for a device that this machine lacks.
+    """
+    torch.set_num_threads(node.value('torch_threads'))
+    try:
+        torch.empty(0, device=node.value('device'))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"device '{node.value('device')}' cannot be used ({reason}); choose cpu") from error
+    return load_model(
+        node.value('checkpoint') or None,
+        node.value('preset'),
+        profile,
+        seed=node.value('model_seed'),
+        device=node.value('device'),
+    )

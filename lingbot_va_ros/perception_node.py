@@ -1,0 +1,173 @@
+"""The node that encodes synchronized camera images into latent frames, streaming."""
+
+import time
+from functools import partial
+
+import cv2
+import numpy as np
+from cv_bridge import CvBridge, CvBridgeError
+from sensor_msgs.msg import Image
+
+from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.robot import load_profile
+from lingbot_va_core.sampling import FrameSampler, FrameSet
+from lingbot_va_core.streaming import StreamingEncoder
+from lingbot_va_msgs.msg import ActionChunk, Episode, LatentFrame
+from lingbot_va_ros import qos
+from lingbot_va_ros.conversions import latent_message, to_ns
+from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, run
+from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
+
+
+class PerceptionNode(ManagedNode):
+    """Samples the cameras at the video clock and encodes every four frames into a latent frame."""
+
+    PARAMETERS = (
+        ROBOT,
+        *MODEL_PARAMETERS,
+        Parameter('camera_timeout_s', 0.5, 'A camera without an image for longer is reported.', lower=0.05, upper=60.0),
+    )
+
+    def __init__(self) -> None:
+        super().__init__('perception')
+
+    def setup(self) -> None:
+        """Load the VAE, encode once to warm up, and create entities."""
+        self._profile = profile = load_profile(self.value('robot'))
+        model = load(self, profile)
+        self._model_name = model.name
+        self._encoder = StreamingEncoder(model.vae, model.config.rollout, len(profile.cameras), model.device)
+        blank = [np.zeros((camera.height, camera.width, 3), np.uint8) for camera in profile.cameras]
+        self._encoder.encode([blank])
+        self._encoder.encode([blank] * VIDEO_FRAMES_PER_LATENT)
+        self._bridge = CvBridge()
+        self._publisher = self.publisher(LatentFrame, 'latents', qos.STREAM)
+        for number, camera in enumerate(profile.cameras):
+            self.subscription(Image, camera.image_topic, partial(self._on_image, number), qos.SENSOR)
+        self.subscription(Episode, 'episode', self._on_episode, qos.LATCHED)
+        self.subscription(ActionChunk, 'action_chunk', self._on_chunk, qos.CHUNK)
+
+    def start(self) -> None:
+        """Begin to watch the cameras; encoding begins with an episode."""
+        cameras = len(self._profile.cameras)
+        self._sampler = FrameSampler(cameras, self._profile.clock.video_ns)
+        self._received_at = [time.monotonic()] * cameras
+        self._seen = [False] * cameras
+        self._accepted: list[tuple | None] = [None] * cameras
+        self._refused = [''] * cameras
+        self._counts = dict.fromkeys(
+            ('images_received', 'images_dropped', 'images_held', 'images_refused', 'latent_frames'), 0
+        )
+        self._encode_ms = 0.0
+        self._begin(Episode())
+
+    def stop(self) -> None:
+        """Forget the episode."""
+        self._begin(Episode())
+
+    def _begin(self, episode: Episode) -> None:
+        self._episode = episode
+        self._begin_ns = to_ns(episode.header.stamp)
+        self._index = 0
+        self._frames: list[FrameSet] = []
+        # In mode sync the frames after a chunk count only from the beginning of the next one (docs/architecture.md).
+        self._until_index: int | None = 1 if episode.mode == Episode.SYNC else None
+        self._encoder.reset()
+
+    def _on_episode(self, message: Episode) -> None:
+        if message.episode != self._episode.episode:
+            self._begin(message)
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        if message.episode != self._episode.episode or self._until_index is None:
+            return
+        self._until_index = message.first_latent_index + message.latent_frames
+        self._begin_ns = to_ns(message.header.stamp) + self._profile.clock.video_ns // 2
+
+    def _on_image(self, number: int, message: Image) -> None:
+        self._counts['images_received'] += 1
+        self._seen[number] = True
+        self._received_at[number] = time.monotonic()
+        kind = (message.width, message.height, message.encoding, message.step, len(message.data))
+        if kind != self._accepted[number]:
+            self._accepted[number] = None
+            self._refused[number] = self._refusal(number, message)
+            if self._refused[number]:
+                self._counts['images_refused'] += 1
+                return
+            self._accepted[number] = kind
+        for frames in self._sampler.push(number, to_ns(message.header.stamp), message):
+            self._counts['images_dropped'] += frames.skipped * len(self._profile.cameras)
+            self._counts['images_held'] += frames.held
+            self._on_frames(frames)
+
+    def _refusal(self, number: int, image: Image) -> str:
+        """Say why an image cannot be used, or return ''. What is refused is not encoded, and the arms hold."""
+        camera = self._profile.cameras[number]
+        if (image.width, image.height) != (camera.width, camera.height):
+            return (
+                f'{camera.image_topic} sends {image.width}x{image.height} images, but the profile '
+                f'{self._profile.name} says {camera.width}x{camera.height}; correct one of them'
+            )
+        try:
+            self._rgb(image)
+        except (CvBridgeError, cv2.error, ValueError, TypeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            return (
+                f"{camera.image_topic} sends images of encoding '{image.encoding}' ({len(image.data)} bytes) that "
+                f'cannot be converted to rgb8 ({reason}); publish rgb8 or bgr8'
+            )
+        return ''
+
+    def _rgb(self, image: Image) -> np.ndarray:
+        return self._bridge.imgmsg_to_cv2(image, 'rgb8')
+
+    def _on_frames(self, frames: FrameSet) -> None:
+        if not self._episode.episode or frames.stamp_ns < self._begin_ns:
+            return
+        if self._until_index is not None and self._index >= self._until_index:
+            return
+        self._frames.append(frames)
+        if len(self._frames) == (VIDEO_FRAMES_PER_LATENT if self._index else 1):
+            self._encode()
+
+    def _encode(self) -> None:
+        started = time.perf_counter()
+        group, self._frames = self._frames, []
+        images = [[self._rgb(image) for image in each.frames] for each in group]
+        latent = self._encoder.encode(images)[0].numpy()
+        stamps = [each.stamp_ns for each in group]
+        message = latent_message(latent, self._episode.episode, self._index, stamps, self._model_name, self._profile)
+        self._publisher.publish(message)
+        self._index += 1
+        self._counts['latent_frames'] += 1
+        self._encode_ms = 1e3 * (time.perf_counter() - started)
+
+    def update_diagnostics(self) -> None:
+        """Say which camera is silent or refused, and the counters since activation."""
+        timeout, now = self.value('camera_timeout_s'), time.monotonic()
+        silent = [
+            f'{camera.image_topic} ({"stopped" if seen else "never came"})'
+            for camera, at, seen in zip(self._profile.cameras, self._received_at, self._seen, strict=True)
+            if now - at > timeout
+        ]
+        refused = [reason for reason in self._refused if reason]
+        if refused:
+            level, message = ERROR, '; '.join(refused)
+        elif silent:
+            level = ERROR
+            message = f'no image for {timeout:g} s on {", ".join(silent)}; is the camera running?'
+        elif self._counts['images_held'] or self._counts['images_dropped']:
+            level, message = WARN, 'images went missing'
+        else:
+            level, message = OK, ''
+        self.report(level, message, encode_ms=f'{self._encode_ms:.2f}', model=self._model_name, **self._counts)
+
+
+def main() -> None:
+    """Run the node."""
+    run(PerceptionNode)
+
+
+if __name__ == '__main__':
+    main()
