@@ -285,7 +285,7 @@ class Bringup:
     def _step_down(self, client: LifecycleClient, names: list[str], state: int, transition: str) -> None:
         limit = self._deadlines.stop
         for name in names:
-            if name in self._silent or self._processes[name].returncode is not None:
+            if name in self._silent or self._processes[name].returncode is not None or not client.is_up(name):
                 continue
             present = client.state(name, limit)
             made = client.finish(name, transition, client.begin(name, transition), limit) if present == state else True

@@ -50,13 +50,14 @@ class LifecycleClient:
 
     def wait_until_up(self, name: str, timeout: float) -> bool:
         """Wait for the lifecycle services of a node, in seconds; return whether they are there."""
-        clients = (self._change[name], self._state[name])
-        return self._spin_until(lambda: all(client.service_is_ready() for client in clients), timeout)
+        return self._spin_until(lambda: self.is_up(name), timeout)
+
+    def is_up(self, name: str) -> bool:
+        """Whether the lifecycle services of a node are there."""
+        return self._change[name].service_is_ready() and self._state[name].service_is_ready()
 
     def state(self, name: str, timeout: float) -> int | None:
         """Return the state of a node (lifecycle_msgs/State ids), or None when it does not answer in time."""
-        if not self._state[name].service_is_ready():
-            return None
         response = self._call(self._state[name], GetState.Request(), timeout)
         return response.current_state.id if response else None
 

@@ -3,7 +3,7 @@
 import argparse
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +29,14 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--checkpoint', help='trained weights; without them the model is fresh')
     group.add_argument('--mode', choices=MODES, help='how chunks follow each other')
     group.add_argument('--seed', type=int, help='seed of the simulation')
-    group.add_argument('--real-time-factor', type=float, metavar='X', help='speed of the simulation; 0: as fast as it can')
+    group.add_argument('--real-time-factor', type=float, metavar='X', help='speed of the simulation; 0: at full speed')
     group.add_argument('--params-file', metavar='FILE', help='ROS parameter file above the installed one')
     group.add_argument('--namespace', default='', help='namespace of all nodes')
     group.add_argument('--log-level', choices=LOG_LEVELS, default='info', help='of the nodes (default: %(default)s)')
 
 
-def make_graph(args: argparse.Namespace) -> 'Bringup':
-    """Check the options and prepare the graph; nothing is started yet.
+def make_graph(args: argparse.Namespace, log: Callable[[str], None] | None = None) -> 'Bringup':
+    """Check the options and prepare the graph; nothing is started yet. `log` receives its output instead of stdout.
 
     Raises:
         ValueError: an option is not usable; the message names it, its value and what is allowed.
@@ -63,6 +63,7 @@ def make_graph(args: argparse.Namespace) -> 'Bringup':
         namespace=args.namespace,
         log_level=args.log_level,
         node_parameters=_simulated_time(args.real_time_factor),
+        log=log,
     )
 
 
@@ -101,7 +102,7 @@ def _checked_parameters(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f'--seed is {args.seed}; it must be from 0 to {HIGHEST_SEED}')
     factor = args.real_time_factor
     if factor is not None and not 0 <= factor <= 100:
-        raise ValueError(f'--real-time-factor is {factor:g}; it must be from 0 (as fast as possible) to 100')
+        raise ValueError(f'--real-time-factor is {factor:g}; it must be from 0 (at full speed) to 100')
     return {name: getattr(args, name) for name in PARAMETERS if getattr(args, name) is not None}
 
 

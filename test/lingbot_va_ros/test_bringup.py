@@ -181,3 +181,15 @@ def test_an_exception_in_the_block_ends_everything(case: Case) -> None:
     with pytest.raises(ZeroDivisionError), case.bringup() as graph:
         raise ZeroDivisionError
     assert_nothing_runs(graph)
+
+
+def test_nodes_listen_to_sigint_although_a_background_shell_made_the_supervisor_ignore_it(case: Case) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with case.bringup(nodes=probes()[:1]) as graph:
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert case.events('end') == ['first end']
+    assert 'needed' not in case.output()
+    assert_nothing_runs(graph)

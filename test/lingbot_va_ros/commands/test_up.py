@@ -127,7 +127,7 @@ def test_nodes_go_on_when_nobody_reads_the_output(up: Up, journal: Path) -> None
         (['--no-sim', '--task', 'transfer_cube'], '--task is for the simulation'),
         (['--seed', '-1'], '--seed is -1; it must be from 0'),
         (['--real-time-factor', 'nan'], '--real-time-factor is nan'),
-        (['--real-time-factor', '101'], '--real-time-factor is 101; it must be from 0 (as fast as possible) to 100'),
+        (['--real-time-factor', '101'], '--real-time-factor is 101; it must be from 0 (at full speed) to 100'),
         (['--duration', '-3'], '--duration is -3; it must be above 0'),
         (['--instruction', ''], '--instruction has 0 bytes'),
         (['--instruction', 'x' * 513], '--instruction has 513 bytes; it must have from 1 to 512'),
