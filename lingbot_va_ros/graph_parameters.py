@@ -1,0 +1,47 @@
+"""Reads parameters of running nodes."""
+
+import os
+import time
+from typing import Any
+
+from rcl_interfaces.srv import GetParameters
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
+
+PATIENCE_S = 10.0
+
+
+class ParametersError(RuntimeError):
+    """A node that does not answer, or has no such parameter."""
+
+
+def read_parameters(node_name: str, names: list[str], namespace: str = '') -> dict[str, Any]:
+    """Ask one node for some of its parameters.
+
+    Raises:
+        ParametersError: the node does not answer in time, or one of them is not set.
+    """
+    context = Context()
+    context.init()
+    try:
+        node = Node(f'parameter_reader_{os.getpid()}', context=context, namespace=namespace or None,
+                    use_global_arguments=False, enable_rosout=False, start_parameter_services=False)  # fmt: skip
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        client = node.create_client(GetParameters, f'{node_name}/get_parameters')
+        deadline = time.monotonic() + PATIENCE_S
+        if not client.wait_for_service(PATIENCE_S):
+            raise ParametersError(f'{node_name} offers no parameters within {PATIENCE_S:g} s')
+        future = client.call_async(GetParameters.Request(names=names))
+        executor.spin_until_future_complete(future, deadline - time.monotonic())
+        if not future.done():
+            raise ParametersError(f'{node_name} did not tell its parameters within {PATIENCE_S:g} s')
+        values = dict(zip(names, (parameter_value_to_python(v) for v in future.result().values), strict=False))
+    finally:
+        context.try_shutdown()
+    unset = [name for name in names if values.get(name) is None]
+    if unset:
+        raise ParametersError(f'{node_name} has no parameter {", ".join(unset)}')
+    return values
