@@ -21,7 +21,7 @@ class Trajectory:
     """The content of a trajectory_msgs/JointTrajectory.
 
     Attributes:
-        stamp_ns: instant from which `times_ns` count; 0 means when the trajectory arrives.
+        stamp_ns: instant from which `times_ns` count; None (a stamp of 0 in ROS) means when it arrives.
         joint_names: the columns of the other fields.
         times_ns: time_from_start of each point, increasing.
         positions: for each point the positions of the joints, rad (m for grippers).
@@ -29,7 +29,7 @@ class Trajectory:
         accelerations: per second squared, likewise.
     """
 
-    stamp_ns: int
+    stamp_ns: int | None
     joint_names: Sequence[str]
     times_ns: Sequence[int]
     positions: Sequence[Sequence[float]]
@@ -60,19 +60,18 @@ class TrajectoryController:
         self._positions = np.empty(len(self.joint_names))
         self._velocities = np.empty(len(self.joint_names))
         self._accelerations = np.empty(len(self.joint_names))
+        self._coefficients = np.empty((COEFFICIENTS, len(self.joint_names)))
         self.hold(positions)
 
     def hold(self, positions: np.ndarray) -> None:
         """Drop the trajectory and stay at `positions` [joints]."""
-        self._times: list[int] = [0]
-        self._segments = np.empty((0, COEFFICIENTS, len(self.joint_names)))
-        self._end = np.array(positions, dtype=np.float64)
+        self._follow([_Point(0, np.array(positions, dtype=np.float64), None, None)])
 
     def replace(self, trajectory: Trajectory, now_ns: int) -> None:
         """Follow `trajectory` from `now_ns` on, or raise TrajectoryError and go on as before."""
         points = self._parse(trajectory, now_ns)
         end = points[-1]
-        if trajectory.stamp_ns and end.time_ns < now_ns:
+        if trajectory.stamp_ns is not None and end.time_ns < now_ns:
             raise TrajectoryError(f'the last point was due {(now_ns - end.time_ns) / 1e6:.1f} ms ago')
         if end.velocities is not None and np.abs(end.velocities).max() > ZERO_VELOCITY:
             joint = int(np.abs(end.velocities).argmax())
@@ -83,32 +82,36 @@ class TrajectoryController:
             self._evaluate(now_ns)
             desired = (self._positions.copy(), self._velocities.copy(), self._accelerations.copy())
             points.insert(0, _Point(now_ns, *desired))
-        segments = np.zeros((len(points) - 1, COEFFICIENTS, len(self.joint_names)))
-        for coefficients, (start, stop) in zip(segments, pairwise(points), strict=True):
-            _fit(coefficients, start, stop)
-        self._times, self._segments, self._end = [point.time_ns for point in points], segments, end.positions
+        self._follow(points)
 
     def sample(self, time_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Return desired positions and velocities [joints] at `time_ns`, in arrays that the next call overwrites."""
         self._evaluate(time_ns)
         return self._positions, self._velocities
 
+    def _follow(self, points: list[_Point]) -> None:
+        self._points = points
+        self._times = [point.time_ns for point in points]
+        self._fitted = -1  # index of the segment that `_coefficients` describe; most are never reached
+
     def _evaluate(self, time_ns: int) -> None:
-        segment = max(bisect_right(self._times, time_ns) - 1, 0)
-        if segment >= len(self._segments):
-            self._positions[:] = self._end
+        index = max(bisect_right(self._times, time_ns) - 1, 0)
+        if index == len(self._points) - 1:
+            self._positions[:] = self._points[-1].positions
             self._velocities[:] = self._accelerations[:] = 0.0
             return
-        start, stop = self._times[segment], self._times[segment + 1]
-        duration = (stop - start) / NANOSECONDS
-        u = max(time_ns - start, 0) / (stop - start)
+        if index != self._fitted:
+            _fit(self._coefficients, self._points[index], self._points[index + 1])
+            self._fitted = index
+        start, length = self._times[index], self._times[index + 1] - self._times[index]
+        duration = length / NANOSECONDS
+        u = max(time_ns - start, 0) / length
         powers = np.array(((1.0, u, u**2, u**3, u**4, u**5),
                            (0.0, 1.0, 2 * u, 3 * u**2, 4 * u**3, 5 * u**4),
                            (0.0, 0.0, 2.0, 6 * u, 12 * u**2, 20 * u**3)))  # fmt: skip
-        coefficients = self._segments[segment]
-        np.matmul(powers[0], coefficients, out=self._positions)
-        np.matmul(powers[1] / duration, coefficients, out=self._velocities)
-        np.matmul(powers[2] / duration**2, coefficients, out=self._accelerations)
+        np.matmul(powers[0], self._coefficients, out=self._positions)
+        np.matmul(powers[1] / duration, self._coefficients, out=self._velocities)
+        np.matmul(powers[2] / duration**2, self._coefficients, out=self._accelerations)
 
     def _parse(self, trajectory: Trajectory, now_ns: int) -> list[_Point]:
         names = list(trajectory.joint_names)
@@ -130,7 +133,7 @@ class TrajectoryController:
                     f'follows {before / NANOSECONDS:g} s'
                 )
         order = [names.index(name) for name in self.joint_names]
-        start = trajectory.stamp_ns or now_ns
+        start = now_ns if trajectory.stamp_ns is None else trajectory.stamp_ns
         points = [
             _Point(start + time, *(_values(trajectory, field, index, order) for field in _FIELDS))
             for index, time in enumerate(trajectory.times_ns)
@@ -164,12 +167,13 @@ def _values(trajectory: Trajectory, field: str, index: int, order: list[int]) ->
 
 
 def _fit(coefficients: np.ndarray, start: _Point, stop: _Point) -> None:
-    """Write the polynomial in the elapsed share of the segment, [6, joints], zeros on entry.
+    """Write the polynomial in the elapsed share of the segment, lowest power first, [6, joints].
 
-    Lowest power first; Hermite conditions at both ends, up to the derivative that both ends have.
+    It meets both points in position and in the derivatives that both have (Hermite interpolation).
     """
     duration = (stop.time_ns - start.time_ns) / NANOSECONDS
     way = stop.positions - start.positions
+    coefficients[:] = 0.0
     coefficients[0] = start.positions
     if start.velocities is None or stop.velocities is None:
         coefficients[1] = way

@@ -25,7 +25,7 @@ def controller() -> TrajectoryController:
 
 def trajectory(points: list, stride_ms: int = 100, **fields: object) -> Trajectory:
     times = [stride_ms * MS * (index + 1) for index in range(len(points))]
-    return replace(Trajectory(0, NAMES, times, points), **fields)
+    return replace(Trajectory(None, NAMES, times, points), **fields)
 
 
 def at(arm: TrajectoryController, time_ms: float) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_takes_joints_in_any_order() -> None:
     assert np.array_equal(at(arm, 100), [1.0, 2.0, 0.05])
 
 
-def test_stamp_0_means_now_and_a_stamp_means_that_instant() -> None:
+def test_no_stamp_means_now_and_a_stamp_means_that_instant() -> None:
     arm = controller()
     arm.replace(trajectory([[1.0, 1.0, 1.0]]), now_ns=5000 * MS)
     assert np.array_equal(at(arm, 5100), [1.0] * 3)
