@@ -1,0 +1,40 @@
+"""The messages of one camera, allocated once and filled for every frame."""
+
+from array import array
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+
+from lingbot_va_core.robot import Camera
+
+
+class CameraFeed:
+    """Publishes what is written to `pixels` as an Image with its CameraInfo.
+
+    Attributes:
+        pixels: RGB, uint8 [height, width, 3]; this is the memory of the message.
+    """
+
+    def __init__(self, camera: Camera, image_publisher: Any, info_publisher: Any) -> None:
+        self._image_publisher, self._info_publisher = image_publisher, info_publisher
+        size = {'height': camera.height, 'width': camera.width}
+        self._image = Image(encoding='rgb8', step=camera.width * 3, **size)
+        # An assigned array of bytes is taken as it is; the constructor would copy it, and other types go byte by byte.
+        self._image.data = array('B', bytes(camera.height * camera.width * 3))
+        self.pixels = np.frombuffer(self._image.data, np.uint8).reshape(camera.height, camera.width, 3)
+        self._info = CameraInfo(distortion_model='plumb_bob', d=[0.0] * 5, roi=RegionOfInterest(**size), **size)
+        self._image.header.frame_id = self._info.header.frame_id = camera.frame_id
+
+    def set_intrinsics(self, fx: float, fy: float, cx: float, cy: float) -> None:
+        """Describe a pinhole without distortion, in pixels."""
+        self._info.k = [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0]
+        self._info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+        self._info.p = [fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+
+    def publish(self, stamp: Time) -> None:
+        """Publish the pixels as they are now."""
+        self._image.header.stamp = self._info.header.stamp = stamp
+        self._image_publisher.publish(self._image)
+        self._info_publisher.publish(self._info)
