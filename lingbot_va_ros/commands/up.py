@@ -14,6 +14,7 @@ EXAMPLE = 'lingbot-va up --task transfer_cube --mode fdm --instruction "transfer
 TASK_LIMIT_S = 60.0
 LONGEST_S = 86400.0
 LONGEST_INSTRUCTION = 512  # RunTask.action
+PARAMETERS_REFUSED = 2  # how a node's process ends whose parameters are refused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the graph; 0 when it was up until it was told to end and its task, if any, succeeded."""
     _check(args)
     graph = make_graph(args)
+
+    from lingbot_va_ros.bringup import BringupError
+
     task = None
     try:
         with stop_on_signals(graph):
@@ -43,14 +47,19 @@ def run(args: argparse.Namespace) -> int:
                 graph.ended.wait(args.duration)
             else:
                 task = _run_task(args, graph)
+            graph.stop()
+        if graph.failure:
+            raise graph.failure
+    except BringupError as error:
+        if error.returncode == PARAMETERS_REFUSED:
+            raise ValueError(str(error)) from error
+        raise
     finally:
         graph.stop()
         if args.json:
             from lingbot_va_ros.atomic import write_json
 
             write_json(args.json, _summary(graph, task))
-    if graph.failure:
-        raise graph.failure
     return 0 if task is None or task['outcome'] == 'succeeded' else 1
 
 
@@ -65,17 +74,22 @@ def _check(args: argparse.Namespace) -> None:
 def _run_task(args: argparse.Namespace, graph: 'Bringup') -> dict[str, Any]:
     from dataclasses import asdict
 
-    from lingbot_va_ros.task_client import run_task
+    from lingbot_va_ros.task_client import TaskError, run_task
 
     limit = args.duration or TASK_LIMIT_S
     print(f"Task '{args.instruction}', at most {limit:g} s.", flush=True)
-    result = run_task(
-        args.instruction,
-        limit,
-        namespace=args.namespace,
-        stop=lambda: graph.stopping or graph.failed.is_set(),
-        feedback=lambda message: print(f'{message.elapsed.sec} s, {message.chunks} chunks', flush=True),
-    )
+    try:
+        result = run_task(
+            args.instruction,
+            limit,
+            namespace=args.namespace,
+            stop=lambda: graph.stopping or graph.failed.is_set(),
+            feedback=lambda message: print(f'{message.elapsed.sec} s, {message.chunks} chunks', flush=True),
+        )
+    except TaskError:
+        if graph.failure:  # the reason behind it
+            raise graph.failure from None
+        raise
     length = f'{result.elapsed_s:.1f} s and {result.chunks} chunks'
     print(f'Task: {result.outcome} after {length}. {result.message}', flush=True)
     return asdict(result)
