@@ -57,6 +57,16 @@ class Parameter:
 ROBOT = Parameter('robot', 'aloha', 'Robot profile: a name in config/robots/ or the path of a YAML file.')
 
 
+def log_at(logger: Any, level: bytes, message: str) -> None:
+    """Log at a diagnostic level. rclpy ties each line of code that logs to one severity, hence the branches."""
+    if level == OK:
+        logger.info(message)
+    elif level == WARN:
+        logger.warning(message)
+    else:
+        logger.error(message)
+
+
 class ManagedNode(LifecycleNode):
     """A lifecycle node whose subclasses say what to do in `setup`, `start`, `stop` and `teardown`.
 
@@ -141,10 +151,8 @@ class ManagedNode(LifecycleNode):
 
     def report(self, level: bytes, message: str, **values: Any) -> None:
         """Set this node's diagnostic; a change of level or message to a problem is also logged."""
-        if (level, message) != (self._level, self._message):
-            log = {OK: self.get_logger().info, WARN: self.get_logger().warning}.get(level, self.get_logger().error)
-            if message:
-                log(message)
+        if message and (level, message) != (self._level, self._message):
+            log_at(self.get_logger(), level, message)
         self._level, self._message = level, message
         self._values.update(values)
 
