@@ -27,7 +27,7 @@ from lingbot_va_ros.conversions import (
     to_time,
 )
 from lingbot_va_ros.inference import InferenceThread, Prediction, warm_up
-from lingbot_va_ros.managed_node import OK, ROBOT, WARN, ManagedNode, Parameter, run
+from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, log_at, run
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
 
 MODES = {'sync': Episode.SYNC}
@@ -193,8 +193,8 @@ class WorldModelNode(ManagedNode):
         self._inference.begin(0, '')
         self._announce(Episode())
         self._last_outcome, self._last_failed = message, outcome == RunTask.Result.FAILED
-        log = self.get_logger().error if self._last_failed else self.get_logger().info
-        log(f'episode {task.episode} ended after {task.chunks} chunks: {message}')
+        level = ERROR if self._last_failed else OK
+        log_at(self.get_logger(), level, f'episode {task.episode} ended after {task.chunks} chunks: {message}')
         self._set_state(Status.IDLE)
         task.done.set()
 
