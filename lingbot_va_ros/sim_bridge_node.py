@@ -49,7 +49,7 @@ class SimBridgeNode(ManagedNode):
         Parameter(
             'real_time_factor',
             1.0,
-            'Simulated seconds per second; 0 is as fast as possible. Other values than 1 need publish_clock.',
+            'Simulated seconds per second, at most; 0: as fast as possible. Other values than 1 need publish_clock.',
             lower=0.0,
             upper=100.0,
         ),
@@ -199,8 +199,8 @@ class SimBridgeNode(ManagedNode):
         self._joint_states.publish(self._joints)
         if snapshot:
             try:
-                # As fast as possible means: as fast as the cameras can follow.
-                self._snapshots.put((stamp_ns, snapshot), block=not self._factor)
+                # Simulation time waits for the cameras; the system's time does not.
+                self._snapshots.put((stamp_ns, snapshot), block=self._sim_time)
             except Full:
                 self._count('frames_dropped')
 

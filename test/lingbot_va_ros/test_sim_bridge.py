@@ -270,7 +270,7 @@ def test_simulation_time_runs_by_its_factor() -> None:
         assert set(times % (20 * MS)) == {0}
         assert times[0] < 2000 * MS
         factor = (times[-1] - times[0]) / 1e9 / (arrivals[-1] - arrivals[0])
-        assert 1.6 < factor < 2.2
+        assert 1.2 < factor < 2.2  # at most 2; less where the cameras do not keep up
         assert set(stamps(joints)) & set(times)
         assert set(stamps(images) % (80 * MS)) == {0}
 
