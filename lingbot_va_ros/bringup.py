@@ -264,7 +264,9 @@ class Bringup:
         names = [spec.name for spec in reversed(self._nodes) if spec.name in self._processes]
         if names and not self.failure:
             self._say('Stopping.')
+        loading = set(names)
         if client:
+            loading = {name for name in names if not client.is_up(name)}
             client.check = self._check_hurry
             try:
                 self._step_down(client, names, State.PRIMARY_STATE_ACTIVE, 'deactivate')
@@ -275,9 +277,8 @@ class Bringup:
                 self._say(f'The nodes could not be deactivated: {error}.')
             client.close()
         for name in names:
-            running = self._processes[name].returncode is None
-            last_signal = self._processes[name].end(self._hurry)
-            if running and last_signal != 'SIGINT':
+            last_signal = self._processes[name].end(self._hurry, loading=name in loading)
+            if last_signal not in ('', 'SIGTERM' if name in loading else 'SIGINT'):
                 self._say(f'{name} needed {last_signal}.')
         if names:
             self._say('All nodes have ended.')

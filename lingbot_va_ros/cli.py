@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(chosen, error, 2)
     except ModuleNotFoundError as error:
         return _complain(chosen, f'{error.name} is not installed; run `make setup` or source a ROS 2 workspace', 1)
+    except ImportError as error:
+        return _complain(chosen, f'an installed package cannot be imported: {error}', 1)
     except BrokenPipeError:  # the reader of our output has gone, as in `lingbot-va info | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

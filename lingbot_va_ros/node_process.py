@@ -87,10 +87,15 @@ class NodeProcess:
             return errors[-1] if errors else ''
         return LOG_PREFIX.sub('', lines[-1]) if lines else ''
 
-    def end(self, hurry: threading.Event) -> str:
-        """End it, by ever stronger signals, or at once when `hurry` is set; return the name of the last signal sent."""
+    def end(self, hurry: threading.Event, loading: bool = False) -> str:
+        """End it by ever stronger signals and return the name of the last one.
+
+        Args:
+            hurry: once set, kill it.
+            loading: it may still import modules, where SIGINT ends in a traceback; begin with SIGTERM.
+        """
         sent = ''
-        for number, patience in ENDING:
+        for number, patience in ENDING[1 if loading else 0 :]:
             if self.returncode is not None:
                 break
             if hurry.is_set() and number != signal.SIGKILL:

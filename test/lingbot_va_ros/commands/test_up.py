@@ -50,6 +50,16 @@ def test_a_signal_ends_the_graph_in_reverse_with_exit_code_0(up: Up, journal: Pa
     assert 'Traceback' not in program.output
 
 
+def test_ctrl_c_while_nodes_import_ends_them_without_a_traceback(up: Up) -> None:
+    with up() as program:
+        program.wait_for_line('Starting')
+        program.send(signal.SIGINT)
+        assert program.wait() == 1
+    assert 'All nodes have ended' in program.output
+    assert 'Traceback' not in program.output
+    assert 'needed' not in program.output
+
+
 def test_ctrl_c_while_nodes_load_ends_everything(up: Up, journal: Path) -> None:
     with up(first='slow') as program:
         wait_until(lambda: 'second configure' in journal.read_text(), 30)
