@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_SLEW_NS = 2_000_000  # how fast the video clock follows the reference camera, per frame
+GRACE_FRAMES = 2  # frames of the reference for which a late camera is waited for
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class FrameSampler:
 
     The first camera is the reference: a tick takes its first frame that is at most a quarter period early, and the
     clock slowly follows its stamps, so that a camera at the video rate contributes every frame and a faster one is
-    subsampled. The other cameras contribute the frame nearest to the reference stamp. One that has none within half
-    a period by the time of the next reference frame repeats its last (a camera that never sent anything blocks).
+    subsampled. The other cameras contribute the frame nearest to the reference stamp. One that has none within half a
+    period, and is silent for two more frames of the reference, repeats its last (one that never sent anything blocks).
     """
 
     def __init__(self, cameras: int, period_ns: int) -> None:
@@ -38,8 +39,7 @@ class FrameSampler:
         self._buffers: list[deque[tuple[int, Any]]] = [deque(maxlen=16) for _ in range(cameras)]
         self._next_tick: int | None = None
         self._last_stamp: int | None = None
-        self._pending: deque[int] = deque(maxlen=16)
-        self._reference: dict[int, Any] = {}
+        self._pending: deque[tuple[int, Any]] = deque(maxlen=16)  # frames of the reference
 
     def push(self, camera: int, stamp_ns: int, frame: Any) -> list[FrameSet]:
         """Add a frame; return the sets that it completes, oldest first.
@@ -66,13 +66,12 @@ class FrameSampler:
         late = max(0, (stamp - self._next_tick + self._period // 4) // self._period)
         error = stamp - self._next_tick - late * self._period
         self._next_tick += (late + 1) * self._period + max(-MAX_SLEW_NS, min(MAX_SLEW_NS, error))
-        self._pending.append(stamp)
-        self._reference[stamp] = frame
+        self._pending.append((stamp, frame))
 
     def _complete(self) -> list[FrameSet]:
         sets = []
         while self._pending:
-            stamp = self._pending[0]
+            stamp, frame = self._pending[0]
             others = [self._choose(buffer, stamp) for buffer in list(self._buffers)[1:]]
             if any(choice is None for choice in others):
                 break
@@ -81,7 +80,7 @@ class FrameSampler:
             if self._last_stamp is not None:
                 skipped = max(0, round((stamp - self._last_stamp) / self._period) - 1)
             self._last_stamp = stamp
-            frames = (self._reference.pop(stamp), *(choice[0] for choice in others))
+            frames = (frame, *(choice[0] for choice in others))
             sets.append(FrameSet(stamp, frames, sum(choice[1] for choice in others), skipped))
         return sets
 
@@ -94,6 +93,6 @@ class FrameSampler:
         # A frame at or after the stamp cannot be beaten by later ones, nor can one that is all but simultaneous.
         if near and (buffer[-1][0] >= stamp or stamp - nearest_stamp <= self._period // 16):
             return frame, False
-        if self._buffers[0][-1][0] < stamp + self._period // 2 and buffer[-1][0] < stamp + self._period // 2:
+        if buffer[-1][0] < stamp + self._period // 2 and len(self._pending) <= GRACE_FRAMES:
             return None
         return frame, not near

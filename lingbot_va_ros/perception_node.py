@@ -97,7 +97,7 @@ class PerceptionNode(ManagedNode):
                 return
             self._accepted[number] = kind
         for frames in self._sampler.push(number, to_ns(message.header.stamp), message):
-            self._counts['images_dropped'] += frames.skipped * len(self._profile.cameras)
+            self._counts['images_dropped'] += frames.skipped * len(self._profile.cameras) + frames.held
             self._counts['images_held'] += frames.held
             self._on_frames(frames)
 
@@ -157,7 +157,7 @@ class PerceptionNode(ManagedNode):
         elif silent:
             level = ERROR
             message = f'no image for {timeout:g} s on {", ".join(silent)}; is the camera running?'
-        elif self._counts['images_held'] or self._counts['images_dropped']:
+        elif self._counts['images_dropped']:
             level, message = WARN, 'images went missing'
         else:
             level, message = OK, ''

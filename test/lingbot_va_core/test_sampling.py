@@ -29,6 +29,13 @@ def test_the_order_of_arrival_does_not_matter() -> None:
     assert all({ms for _, ms in each.frames} == {at} for each, at in zip(sets, stamps(sets), strict=True))
 
 
+def test_a_camera_whose_frames_come_in_a_burst_is_waited_for() -> None:
+    arrivals = [(0, 0), (1, 0), (0, 80), (0, 160), (1, 80), (1, 160), (0, 240), (1, 240)]
+    sets = feed(FrameSampler(2, PERIOD), arrivals)
+    assert [each.frames for each in sets] == [((0, ms), (1, ms)) for ms in (0, 80, 160, 240)]
+    assert sum(each.held for each in sets) == 0
+
+
 def test_faster_cameras_are_subsampled_to_the_nearest_frame() -> None:
     arrivals = sorted((round(100 * k / 3) + phase, camera) for k in range(60) for camera, phase in ((0, 0), (1, 9)))
     sets = feed(FrameSampler(2, PERIOD), [(camera, ms) for ms, camera in arrivals])
@@ -61,6 +68,14 @@ def test_a_missing_frame_of_another_camera_repeats_its_last() -> None:
 
 def test_a_camera_that_never_came_blocks() -> None:
     assert feed(FrameSampler(2, PERIOD), [(0, 80 * k) for k in range(30)]) == []
+
+
+def test_a_camera_that_comes_at_last_does_not_bring_back_the_whole_past() -> None:
+    sampler = FrameSampler(2, PERIOD)
+    feed(sampler, [(0, 80 * k) for k in range(100)])
+    sets = feed(sampler, [(1, 80 * 99)])
+    assert len(sets) <= 16
+    assert sets[-1].frames == ((0, 80 * 99), (1, 80 * 99))
 
 
 def test_a_repeated_or_older_stamp_is_ignored() -> None:

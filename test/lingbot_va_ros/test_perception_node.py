@@ -1,0 +1,216 @@
+"""The perception node alone, between cameras and a world model that the test plays."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import Image
+from support import Graph
+
+from lingbot_va_core.checkpoint import load_model
+from lingbot_va_core.robot import load_profile
+from lingbot_va_core.streaming import StreamingEncoder
+from lingbot_va_msgs.msg import ActionChunk, Episode, LatentFrame
+from lingbot_va_ros import qos
+from lingbot_va_ros.bringup import Bringup, BringupError
+from lingbot_va_ros.conversions import latent_array, to_ns, to_time
+from lingbot_va_ros.node_table import nodes
+
+PROFILE = load_profile('aloha')
+VIDEO_NS = PROFILE.clock.video_ns
+T0 = 1_700_000_000_000_000_000
+PERCEPTION = [spec for spec in nodes(simulation=True) if spec.name == 'perception']
+
+
+class Stage:
+    """Cameras and the announcements of a world model; what the node sends is collected."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.latents = graph.collect('latents', LatentFrame, qos.STREAM)
+        self.diagnostics = graph.collect('/diagnostics', DiagnosticArray, qos.DIAGNOSTICS)
+        self._sent = 0
+        node = graph.node
+        self._cameras = [node.create_publisher(Image, camera.image_topic, qos.COMMAND) for camera in PROFILE.cameras]
+        self._episodes = node.create_publisher(Episode, 'episode', qos.LATCHED)
+        self._chunks = node.create_publisher(ActionChunk, 'action_chunk', qos.CHUNK)
+
+    def ready(self) -> None:
+        """Wait until the node is subscribed to everything."""
+        publishers = [*self._cameras, self._episodes, self._chunks]
+        self.graph.wait_for(lambda: all(each.get_subscription_count() for each in publishers), what='subscriptions')
+
+    def begin(self, number: int = 1, mode: int = Episode.SYNC, at_ns: int = T0) -> None:
+        """Announce an episode."""
+        episode = Episode(episode=number, mode=mode)
+        episode.header.stamp = to_time(at_ns)
+        self._episodes.publish(episode)
+        assert self._episodes.wait_for_all_acked()
+
+    def announce_chunk(self, first: int, frames: int, start_ns: int, episode: int = 1) -> None:
+        """Announce that the world model has predicted."""
+        chunk = ActionChunk(episode=episode, first_latent_index=first, latent_frames=frames)
+        chunk.header.stamp = to_time(start_ns)
+        self._chunks.publish(chunk)
+        assert self._chunks.wait_for_all_acked()
+
+    def send(self, frame: int, cameras: tuple[int, ...] = (0, 1, 2), **changes: Any) -> None:
+        """Publish video frame `frame` of some cameras."""
+        for camera in cameras:
+            self._cameras[camera].publish(image(frame, camera, **changes))
+            assert self._cameras[camera].wait_for_all_acked()
+
+    def play(self, frames: range) -> None:
+        """Publish up to five video frames, which the node's queues hold, and wait until it has taken them."""
+        assert len(frames) <= 5
+        self._sent += 3 * len(frames)
+        for frame in frames:
+            self.send(frame)
+        self.graph.wait_for(lambda: int(self.health().images_received) == self._sent, what=f'{self._sent} images')
+
+    def health(self) -> SimpleNamespace:
+        """Newest diagnostic."""
+        self.graph.wait_for(lambda: self.diagnostics, what='a diagnostic')
+        status = self.diagnostics[-1].status[0]
+        return SimpleNamespace(message=status.message, **{pair.key: pair.value for pair in status.values})
+
+    def wait_for_problem(self, *texts: str) -> None:
+        """Wait until the diagnostic's message contains the texts."""
+        self.graph.wait_for(lambda: all(text in self.health().message for text in texts), what=f'{texts}')
+
+
+def pixels(frame: int, camera: int) -> np.ndarray:
+    """A picture that differs between frames and cameras."""
+    size = PROFILE.cameras[camera]
+    return np.random.default_rng(10 * frame + camera).integers(0, 255, (size.height, size.width, 3), dtype=np.uint8)
+
+
+def image(frame: int, camera: int, **changes: Any) -> Image:
+    fields = {
+        'height': PROFILE.cameras[camera].height,
+        'width': PROFILE.cameras[camera].width,
+        'encoding': 'rgb8',
+        'step': 3 * PROFILE.cameras[camera].width,
+        **changes,
+    }
+    message = Image(**fields)
+    message.data.frombytes(pixels(frame, camera).tobytes()[: message.height * message.step])
+    message.header.stamp = to_time(T0 + frame * VIDEO_NS)
+    return message
+
+
+@pytest.fixture
+def stage(graph: Graph) -> Iterator[Stage]:
+    """An active node."""
+    stage = Stage(graph)
+    with Bringup(PERCEPTION, {'robot': 'aloha'}, log=lambda line: None):
+        stage.ready()
+        yield stage
+
+
+def test_latents_are_those_of_the_encoder_on_the_same_images(stage: Stage) -> None:
+    stage.begin(mode=Episode.FDM)
+    for frames in (range(5), range(5, 9)):
+        stage.play(frames)
+    stage.graph.wait_for(lambda: len(stage.latents) == 3, what='three latent frames')
+    model = load_model(None, 'tiny', PROFILE, seed=0)
+    encoder = StreamingEncoder(model.vae, model.config.rollout, 3)
+    clips = [range(1), range(1, 5), range(5, 9)]
+    for index, (message, clip) in enumerate(zip(stage.latents, clips, strict=True)):
+        expected = encoder.encode([[pixels(frame, camera) for camera in range(3)] for frame in clip])[0].numpy()
+        np.testing.assert_allclose(latent_array(message), expected, rtol=2e-3, atol=2e-3)
+        assert (message.episode, message.index) == (1, index)
+        assert [to_ns(stamp) for stamp in message.frame_stamps] == [T0 + frame * VIDEO_NS for frame in clip]
+
+
+def test_bgr_images_give_the_same_latents(stage: Stage) -> None:
+    stage.begin(mode=Episode.FDM)
+    stage.send(0)
+    stage.graph.wait_for(lambda: stage.latents)
+    stage.begin(2, mode=Episode.FDM)
+    for camera in range(3):
+        message = image(0, camera, encoding='bgr8')
+        message.data[:] = type(message.data)('B', pixels(0, camera)[:, :, ::-1].tobytes())
+        message.header.stamp = to_time(T0 + VIDEO_NS)
+        stage._cameras[camera].publish(message)
+    stage.graph.wait_for(lambda: len(stage.latents) == 2)
+    assert stage.latents[0].data == stage.latents[1].data
+
+
+def test_images_from_before_the_episode_do_not_belong_to_it(stage: Stage) -> None:
+    stage.begin(mode=Episode.FDM, at_ns=T0 + 5 * VIDEO_NS)
+    for frames in (range(4), range(4, 8)):
+        stage.play(frames)
+    stage.graph.wait_for(lambda: stage.latents)
+    assert to_ns(stage.latents[0].header.stamp) == T0 + 5 * VIDEO_NS
+
+
+def test_in_mode_sync_frames_count_only_from_the_beginning_of_the_next_chunk(stage: Stage) -> None:
+    stage.begin()
+    stage.play(range(5))
+    stage.announce_chunk(first=1, frames=1, start_ns=T0 + 6 * VIDEO_NS)
+    for frames in (range(5, 10), range(10, 15)):
+        stage.play(frames)
+    stage.graph.wait_for(lambda: len(stage.latents) == 2)
+    covered = [to_ns(stamp) for stamp in stage.latents[1].frame_stamps]
+    assert covered == [T0 + frame * VIDEO_NS for frame in range(7, 11)]
+    stage.begin(2)
+    stage.play(range(15, 16))
+    stage.graph.wait_for(lambda: stage.latents[-1].episode == 2)
+    assert [(each.episode, each.index) for each in stage.latents] == [(1, 0), (1, 1), (2, 0)]
+
+
+def test_without_an_episode_nothing_is_encoded(stage: Stage) -> None:
+    stage.play(range(5))
+    assert stage.latents == []
+
+
+def test_cameras_that_never_came_or_stopped_are_named(stage: Stage) -> None:
+    stage.send(0, cameras=(0, 1))
+    stage.wait_for_problem('cam_high/image_raw (stopped)', 'cam_right_wrist/image_raw (never came)')
+
+
+def test_an_image_of_another_size_is_refused_by_name(stage: Stage) -> None:
+    stage.begin()
+    stage.send(0, width=120, step=360)
+    stage.wait_for_problem('cam_high/image_raw sends 120x160 images', 'the profile aloha says 240x160')
+    assert stage.latents == []
+
+
+@pytest.mark.parametrize('encoding', ['nonsense', '32FC1', 'mono16'])
+def test_an_encoding_that_cannot_be_converted_is_refused_by_name(stage: Stage, encoding: str) -> None:
+    stage.begin()
+    stage.send(0, encoding=encoding)
+    stage.wait_for_problem(f"cam_high/image_raw sends images of encoding '{encoding}'", 'publish rgb8 or bgr8')
+    assert stage.latents == []
+    for frame in range(1, 3):
+        stage.send(frame)
+    stage.graph.wait_for(lambda: stage.latents, what='latents once the images are right')
+
+
+def test_a_lost_image_is_counted(stage: Stage) -> None:
+    for frame in (0, 1, 2, 5, 6):
+        stage.send(frame)
+    stage.graph.wait_for(lambda: stage.health().images_received == '15', what='all images')
+    assert (stage.health().images_dropped, stage.health().images_held) == ('6', '0')
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'reason'),
+    [
+        ({'robot': 'nobody'}, "robot 'nobody' is unknown; choose one of aloha"),
+        ({'preset': 'huge'}, 'huge'),
+        ({'checkpoint': '/nowhere/at/all'}, '/nowhere/at/all'),
+        ({'device': 'cuda:7'}, "device 'cuda:7' cannot be used"),
+    ],
+)
+def test_it_refuses_to_configure_what_it_cannot_do(parameters: dict[str, str], reason: str) -> None:
+    lines: list[str] = []
+    settings = {'perception': {'robot': 'aloha', **parameters}}
+    with pytest.raises(BringupError, match='refused to configure') as refusal:
+        Bringup(PERCEPTION, node_parameters=settings, log=lines.append).__enter__()
+    assert reason in str(refusal.value)
+    assert 'Traceback' not in '\n'.join(lines)
