@@ -20,7 +20,7 @@ from lingbot_va_ros.bringup import Bringup, BringupError
 from lingbot_va_ros.episode_bag import EpisodeBag
 from lingbot_va_ros.episode_summary import summarize
 from lingbot_va_ros.episode_video import write_contact_sheet, write_video
-from lingbot_va_ros.graph_parameters import read_parameters
+from lingbot_va_ros.graph_parameters import ParametersError, read_parameters
 from lingbot_va_ros.ros_domain import free_domain
 from lingbot_va_ros.side_process import Recorder, SideProcess, SideProcessError
 from lingbot_va_ros.task_client import TaskError, TaskResult, run_task
@@ -93,7 +93,7 @@ def run_demo(make_graph: Callable[[Callable[[str], None]], Bringup], options: De
         if error.returncode == 2:
             raise ValueError(str(error)) from error
         raise
-    except (DemoError, TaskError, SideProcessError, ValueError, OSError, RuntimeError):
+    except (ValueError, OSError, RuntimeError):
         _keep(out, work, output)
         raise
     finally:
@@ -105,20 +105,31 @@ def run_demo(make_graph: Callable[[Callable[[str], None]], Bringup], options: De
 
 def _run_episode(graph: Bringup, options: DemoOptions, bag: Path, output: Output) -> TaskResult:
     with graph:
-        notes = read_parameters('world_model', ['robot', 'preset', 'checkpoint', 'model_seed'], options.namespace)
-        task = read_parameters('sim_bridge', ['task', 'instruction', 'seed'], options.namespace)
-        instruction = options.instruction or task['instruction']
-        robot = notes.pop('robot')
-        arguments = ['--robot', robot, '--out', str(bag), '--namespace', options.namespace]
-        if notes['checkpoint']:
-            notes['checkpoint'] = str(Path(notes['checkpoint']).absolute())
-        for key, value in {**notes, 'task': task['task'], 'seed': task['seed']}.items():
-            arguments += ['--metadata', f'{key}={value}']
-        with Recorder(arguments, output.log) as recorder, _viewer(robot, options, output):
-            recorder.wait_until_ready(READY_S, check=lambda: _check(graph))
-            result = _run_task(graph, recorder, instruction, options, output)
-            _wait(TAIL_S, graph)
-            recorder.finish()
+        try:
+            return _record_task(graph, options, bag, output)
+        except (TaskError, SideProcessError, ParametersError):
+            _check(graph)  # the cause, if a node is gone
+            raise
+
+
+def _record_task(graph: Bringup, options: DemoOptions, bag: Path, output: Output) -> TaskResult:
+    def check() -> None:
+        _check(graph)
+
+    model = read_parameters('world_model', ['robot', 'preset', 'checkpoint', 'model_seed'], options.namespace, check)
+    task = read_parameters('sim_bridge', ['task', 'instruction', 'seed'], options.namespace, check)
+    robot, instruction = model.pop('robot'), options.instruction or task.pop('instruction')
+    if model['checkpoint']:
+        model['checkpoint'] = str(Path(model['checkpoint']).absolute())
+    arguments = ['--robot', robot, '--out', str(bag), '--namespace', options.namespace]
+    for key, value in (model | task).items():
+        arguments += ['--metadata', f'{key}={value}']
+    with Recorder(arguments, output.log) as recorder, _viewer(robot, options, output):
+        recorder.wait_until_ready(READY_S, check)
+        result = _run_task(graph, recorder, instruction, options, output)
+        if graph.failed.wait(TAIL_S):
+            _check(graph)
+        recorder.finish()
     return result
 
 
@@ -135,17 +146,13 @@ def _run_task(graph: Bringup, recorder: Recorder, instruction: str, options: Dem
             elapsed = feedback.elapsed.sec + feedback.elapsed.nanosec * 1e-9
             progress.update(bar, completed=elapsed, chunks=feedback.chunks, state=STATES[feedback.state])
 
-        try:
-            result = run_task(
-                instruction,
-                options.seconds,
-                namespace=options.namespace,
-                stop=lambda: graph.failed.is_set() or not recorder.running,
-                feedback=show,
-            )
-        except TaskError:
-            _check(graph)
-            raise
+        result = run_task(
+            instruction,
+            options.seconds,
+            namespace=options.namespace,
+            stop=lambda: graph.failed.is_set() or not recorder.running,
+            feedback=show,
+        )
     _check(graph)
     if result.outcome in ('failed', 'canceled') and recorder.running:
         raise DemoError(f'the episode {result.outcome} after {result.elapsed_s:.1f} s: {result.message}')
@@ -156,11 +163,6 @@ def _check(graph: Bringup) -> None:
     """Raise what ended the graph, if anything."""
     if graph.failed.is_set():
         raise graph.failure
-
-
-def _wait(seconds: float, graph: Bringup) -> None:
-    if graph.failed.wait(seconds):
-        _check(graph)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rcl_interfaces.srv import GetParameters
@@ -11,14 +12,17 @@ from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 
 PATIENCE_S = 10.0
+POLL_S = 0.05
 
 
 class ParametersError(RuntimeError):
     """A node that does not answer, or has no such parameter."""
 
 
-def read_parameters(node_name: str, names: list[str], namespace: str = '') -> dict[str, Any]:
-    """Ask one node for some of its parameters.
+def read_parameters(
+    node_name: str, names: list[str], namespace: str = '', check: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Ask one node for some of its parameters, calling `check` while it waits.
 
     Raises:
         ParametersError: the node does not answer in time, or one of them is not set.
@@ -32,13 +36,18 @@ def read_parameters(node_name: str, names: list[str], namespace: str = '') -> di
         executor.add_node(node)
         client = node.create_client(GetParameters, f'{node_name}/get_parameters')
         deadline = time.monotonic() + PATIENCE_S
-        if not client.wait_for_service(PATIENCE_S):
-            raise ParametersError(f'{node_name} offers no parameters within {PATIENCE_S:g} s')
+
+        def wait_for(condition: Callable[[], bool]) -> None:
+            while not condition():
+                check()
+                if time.monotonic() > deadline:
+                    raise ParametersError(f'{node_name} did not tell its parameters within {PATIENCE_S:g} s')
+                executor.spin_once(timeout_sec=POLL_S)
+
+        wait_for(client.service_is_ready)
         future = client.call_async(GetParameters.Request(names=names))
-        executor.spin_until_future_complete(future, deadline - time.monotonic())
-        if not future.done():
-            raise ParametersError(f'{node_name} did not tell its parameters within {PATIENCE_S:g} s')
-        values = dict(zip(names, (parameter_value_to_python(v) for v in future.result().values), strict=False))
+        wait_for(future.done)
+        values = dict(zip(names, map(parameter_value_to_python, future.result().values), strict=False))
     finally:
         context.try_shutdown()
     unset = [name for name in names if values.get(name) is None]
