@@ -174,7 +174,7 @@ def _encode(pictures: Iterator[tuple[int, Image.Image]], size: tuple[int, int], 
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = 'yuv420p'
-        stream.options = {'crf': '20', 'preset': 'veryfast'} if codec == 'libx264' else {'qscale:v': '3'}
+        stream.options = {'crf': '23', 'preset': 'veryfast'} if codec == 'libx264' else {'qscale:v': '3'}
         for number, picture in pictures:
             frame = av.VideoFrame.from_image(picture)
             frame.pts, frame.time_base = number, 1 / rate
