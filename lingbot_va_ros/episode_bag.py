@@ -10,8 +10,7 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.robot import RobotProfile, parse_profile
-
-MODES = ('sync', 'naive', 'fdm')  # Episode.mode
+from lingbot_va_ros.modes import MODES
 
 
 class EpisodeBagError(ValueError):

@@ -29,8 +29,8 @@ from lingbot_va_ros.conversions import (
 from lingbot_va_ros.inference import InferenceThread, Prediction, warm_up
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, log_at, run
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
+from lingbot_va_ros.modes import AVAILABLE, MODES
 
-MODES = {'sync': Episode.SYNC}
 MAX_INSTRUCTION = 512
 POLL_S = 0.05
 FEEDBACK_S = 0.5
@@ -59,7 +59,7 @@ class WorldModelNode(ManagedNode):
     PARAMETERS = (
         ROBOT,
         *MODEL_PARAMETERS,
-        Parameter('mode', 'sync', 'How the next chunk gets its context (docs/architecture.md).', choices=tuple(MODES)),
+        Parameter('mode', 'sync', 'How the next chunk gets its context (docs/architecture.md).', choices=AVAILABLE),
         Parameter('noise_seed', 0, 'Seed of the noise that is denoised.', lower=0, upper=2**31 - 1),
         Parameter('instruction', '', 'Instruction of run_task goals that carry none.'),
         Parameter('lead_ms', 20.0, 'A chunk in mode sync begins at least so long after it is published.', 0.0, 1000.0),
@@ -76,7 +76,7 @@ class WorldModelNode(ManagedNode):
         model = load(self, profile)
         self._model_name = model.name
         self.get_logger().info(f'{model.name}: {1e3 * warm_up(model):.0f} ms per chunk')
-        self._mode = MODES[self.value('mode')]
+        self._mode = MODES.index(self.value('mode'))
         self._instruction = self.value('instruction')
         self._lock = threading.Lock()
         self._task: Task | None = None

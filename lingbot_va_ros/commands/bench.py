@@ -11,7 +11,7 @@ from lingbot_va_ros.commands.graph_options import add_graph_arguments, make_grap
 if TYPE_CHECKING:
     from lingbot_va_ros.bringup import Bringup
 
-EXAMPLE = 'lingbot-va bench nodes --seconds 20 --mode fdm --json out/bench.json'
+EXAMPLE = 'lingbot-va bench nodes --seconds 20 --mode sync --json out/bench.json'
 LONGEST_S = 3600.0
 BASELINE_S = 3.0
 FIRST_CHUNK_S = 60.0

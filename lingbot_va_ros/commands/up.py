@@ -10,7 +10,7 @@ from lingbot_va_ros.commands.graph_options import add_graph_arguments, make_grap
 if TYPE_CHECKING:
     from lingbot_va_ros.bringup import Bringup
 
-EXAMPLE = 'lingbot-va up --task transfer_cube --mode fdm --instruction "transfer the cube" --duration 30'
+EXAMPLE = 'lingbot-va up --task transfer_cube --mode sync --instruction "transfer the cube" --duration 30'
 TASK_LIMIT_S = 60.0
 LONGEST_S = 86400.0
 LONGEST_INSTRUCTION = 512  # RunTask.action
