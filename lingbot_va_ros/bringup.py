@@ -20,6 +20,7 @@ from lingbot_va_ros.lifecycle_client import LifecycleClient
 from lingbot_va_ros.node_process import NodeProcess
 from lingbot_va_ros.node_table import NodeSpec
 from lingbot_va_ros.ros_environment import apply_ros_defaults, child_environment
+from lingbot_va_ros.shared_memory import remove_stale_segments
 
 WATCH_S = 0.1
 LOG_DELAY_S = 0.5  # a node's log line may arrive after its reply
@@ -198,6 +199,7 @@ class Bringup:
         self.failed.set()
 
     def _start_processes(self, folder: Path) -> None:
+        remove_stale_segments()
         self._say(f'Starting {", ".join(spec.name for spec in self._nodes)}.')
         for spec in self._nodes:
             overrides = folder / f'{spec.name}.yaml'
@@ -209,7 +211,7 @@ class Bringup:
             arguments += ['--log-level', self._log_level]
             for file in filter(None, files):
                 arguments += ['--params-file', str(file)]
-            environment = child_environment(sys.path) | dict(self._environment.get(spec.name, {}))
+            environment = child_environment(sys.path, spec.dds_profile) | dict(self._environment.get(spec.name, {}))
             forward = self._forwarder(spec.name)
             self._processes[spec.name] = NodeProcess(spec, arguments, environment, forward)
 

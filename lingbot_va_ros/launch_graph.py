@@ -1,5 +1,6 @@
 """The graph as `launch` actions, from the same node table as `lingbot-va up`. Only for a ROS machine."""
 
+import os
 from pathlib import Path
 
 from launch import LaunchContext
@@ -15,6 +16,7 @@ from lifecycle_msgs.msg import Transition
 
 from lingbot_va_core.resources import share_dir
 from lingbot_va_ros.node_table import NodeSpec, launch_arguments, nodes
+from lingbot_va_ros.ros_environment import PROFILE_VARIABLE, profile_path
 
 TRUE = ('true', '1')
 
@@ -28,8 +30,7 @@ def graph_actions(context: LaunchContext, simulation: bool) -> list[Action]:
     arguments = {name: LaunchConfiguration(name).perform(context) for name in launch_arguments(simulation)}
     specs = nodes(simulation)
     actions = [_node(spec, arguments) for spec in specs]
-    environment = [_default('FASTRTPS_DEFAULT_PROFILES_FILE', str(share_dir() / 'config' / 'fastdds.xml')),
-                   _default('OMP_NUM_THREADS', '1')]  # fmt: skip
+    environment = [_default('OMP_NUM_THREADS', '1')]
     if arguments['autostart'].lower() not in TRUE:
         return [*environment, *actions]
     handlers = []
@@ -58,6 +59,7 @@ def _node(spec: NodeSpec, arguments: dict[str, str]) -> LifecycleNode:
         parameters=[*files, *([values] if values else [])],
         arguments=['--ros-args', '--log-level', arguments['log_level']],
         output='screen',
+        additional_env={PROFILE_VARIABLE: os.environ.get(PROFILE_VARIABLE, profile_path(spec.dds_profile))},
         **options,
     )
 

@@ -15,6 +15,7 @@ class NodeSpec:
         required: the graph ends when this node does.
         simulation_only: not started beside a real robot.
         nice: added to the niceness of its process; what ticks at the control rate has 0.
+        dds_profile: file in `config/` for its DDS, unless the user has named another.
     """
 
     name: str
@@ -24,12 +25,13 @@ class NodeSpec:
     required: bool = True
     simulation_only: bool = False
     nice: int = 0
+    dds_profile: str = 'fastdds.xml'
 
 
 NODES = (
     NodeSpec('sim_bridge', 'sim_bridge', 'lingbot_va_ros.sim_bridge_node', order=0, simulation_only=True),
     # Before all that can move the arms: it reads the measured state and holds it.
-    NodeSpec('action', 'action', 'lingbot_va_ros.action_node', order=1),
+    NodeSpec('action', 'action', 'lingbot_va_ros.action_node', order=1, dds_profile='fastdds_udp.xml'),
     NodeSpec('perception', 'perception', 'lingbot_va_ros.perception_node', order=2, nice=5),
     NodeSpec('world_model', 'world_model', 'lingbot_va_ros.world_model_node', order=3, nice=10),
 )

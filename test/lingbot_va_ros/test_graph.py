@@ -64,6 +64,14 @@ def test_a_task_ends_at_its_time_limit(run: tuple) -> None:
     assert [message.episode for message in heard.episodes][-2:] == [1, 0]
 
 
+def test_the_head_camera_shows_the_red_cube(run: tuple) -> None:
+    heard, _ = run
+    for image in (heard.images[0], heard.images[-1]):
+        pixels = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3).astype(int)
+        red = (pixels[..., 0] > 120) & (pixels[..., 1:].max(axis=-1) < 60)
+        assert 50 < red.sum() < 2000
+
+
 def test_latent_frames_follow_each_other_and_cover_four_images(run: tuple) -> None:
     heard, _ = run
     latents = of_episode(heard.latents)

@@ -1,0 +1,53 @@
+"""The pages say what the code has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lingbot_va_ros.action_node import ActionNode
+from lingbot_va_ros.cli import COMMANDS
+from lingbot_va_ros.managed_node import ROBOT, ManagedNode
+from lingbot_va_ros.model_parameters import MODEL_PARAMETERS
+from lingbot_va_ros.perception_node import PerceptionNode
+from lingbot_va_ros.sim_bridge_node import SimBridgeNode
+from lingbot_va_ros.world_model_node import WorldModelNode
+
+ROOT = Path(__file__).resolve().parents[1]
+NODES = {
+    'perception': PerceptionNode,
+    'world_model': WorldModelNode,
+    'action': ActionNode,
+    'sim_bridge': SimBridgeNode,
+}
+
+
+def section(page: str, title: str) -> str:
+    """The text of one section of a page."""
+    return (ROOT / page).read_text().split(f'\n## {title}\n')[1].split('\n## ')[0]
+
+
+@pytest.mark.parametrize(('name', 'node'), NODES.items())
+def test_every_parameter_of_a_node_is_documented(name: str, node: type[ManagedNode]) -> None:
+    common = {parameter.name for parameter in (ROBOT, *MODEL_PARAMETERS)}
+    own = {parameter.name for parameter in node.PARAMETERS} - common
+    documented = set(re.findall(r'^\| `(\w+)` \|', section('docs/nodes.md', name), re.MULTILINE))
+    assert own <= documented
+    assert documented - own <= {'instruction'}  # sim_bridge declares it by hand: its default depends on the task
+
+
+def test_parameters_that_nodes_share_are_documented() -> None:
+    page = (ROOT / 'docs/nodes.md').read_text()
+    assert [parameter.name for parameter in (ROBOT, *MODEL_PARAMETERS) if f'`{parameter.name}`' not in page] == []
+
+
+def test_the_readme_lists_the_commands() -> None:
+    documented = re.findall(r'^\| `([\w-]+)` \|', section('README.md', 'The command line'), re.MULTILINE)
+    assert documented == [name for name in documented if name in COMMANDS]
+    assert set(documented) == set(COMMANDS)
+
+
+@pytest.mark.parametrize('page', ['README.md', *sorted(f'docs/{path.name}' for path in (ROOT / 'docs').glob('*.md'))])
+def test_links_lead_somewhere(page: str) -> None:
+    targets = re.findall(r'\]\(([^)#]+)\)', (ROOT / page).read_text())
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
