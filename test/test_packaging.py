@@ -34,6 +34,8 @@ THIRD_PARTY = {
     'torch': ('torch', 'python3-pytorch-pip'),
     'yaml': ('PyYAML', 'python3-yaml'),
 }
+# Imported only where a person asked for it: name with pip, and the file that pins it.
+OPTIONAL = {'rerun': ('rerun-sdk', 'requirements-view.txt')}
 
 
 def imports(folder: str) -> set[str]:
@@ -130,6 +132,8 @@ def test_every_import_is_declared_for_both_environments(folder):
     pins, keys, dependencies = requirements(), exec_keys(), (ROOT / 'docs' / 'dependencies.md').read_text()
     missing = []
     for module in sorted(imports(folder)):
+        if module in OPTIONAL:
+            continue
         pip, key = THIRD_PARTY.get(module, (f'ros-jazzy-{module.replace("_", "-")}', module))
         if pip and pip not in pins:
             missing.append(f'{module}: {pip} in requirements.txt')
@@ -140,7 +144,19 @@ def test_every_import_is_declared_for_both_environments(folder):
     assert missing == []
 
 
-@pytest.mark.parametrize('name', ['requirements.txt', 'requirements-dev.txt'])
+@pytest.mark.parametrize(('module', 'source'), OPTIONAL.items())
+def test_optional_imports_are_pinned_documented_and_inside_functions(module, source):
+    package, file = source
+    assert package in requirements(file)
+    assert file in (ROOT / 'docs' / 'dependencies.md').read_text()
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob('*.py'):
+            top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+            names = {alias.name for node in top for alias in node.names} | {getattr(node, 'module', '') for node in top}
+            assert not any((name or '').split('.')[0] == module for name in names), path
+
+
+@pytest.mark.parametrize('name', ['requirements.txt', 'requirements-dev.txt', 'requirements-view.txt'])
 def test_documented_versions_are_the_pinned_ones(name):
     rows = dict(re.findall(r'^\| (\S+) \| (\d[^|]*) \|', (ROOT / 'docs' / 'dependencies.md').read_text(), re.MULTILINE))
     pins = requirements(name)
