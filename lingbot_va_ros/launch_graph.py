@@ -3,9 +3,17 @@
 import os
 from pathlib import Path
 
-from launch import LaunchContext
+from launch import LaunchContext, LaunchDescription
 from launch.action import Action
-from launch.actions import EmitEvent, LogInfo, RegisterEventHandler, SetEnvironmentVariable, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
 from launch.events import matches_action
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode
@@ -21,13 +29,23 @@ from lingbot_va_ros.ros_environment import PROFILE_VARIABLE, profile_path
 TRUE = ('true', '1')
 
 
+def graph_description(simulation: bool) -> LaunchDescription:
+    """Describe a simulated or a real graph; what a deployment cannot set here is in the parameter files."""
+    declared = [
+        DeclareLaunchArgument(argument.name, default_value=argument.default, description=argument.description)
+        for argument in launch_arguments(simulation)
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=graph_actions, kwargs={'simulation': simulation})])
+
+
 def graph_actions(context: LaunchContext, simulation: bool) -> list[Action]:
     """Start the nodes, and bring them to active one after another if `autostart` is true; for an OpaqueFunction.
 
     Reads the arguments that `launch_arguments` names; an empty one leaves its parameter to the files. When a required
     node ends or refuses a transition, everything ends: all nodes get SIGINT, and each leaves through its own lifecycle.
     """
-    arguments = {name: LaunchConfiguration(name).perform(context) for name in launch_arguments(simulation)}
+    names = [argument.name for argument in launch_arguments(simulation)]
+    arguments = {name: LaunchConfiguration(name).perform(context) for name in names}
     specs = nodes(simulation)
     actions = [_node(spec, arguments) for spec in specs]
     environment = [_default('OMP_NUM_THREADS', '1')]

@@ -37,12 +37,30 @@ NODES = (
 )
 
 
-LAUNCH_ARGUMENTS = ('namespace', 'use_sim_time', 'params_file', 'robot', 'autostart', 'log_level')
+@dataclass(frozen=True)
+class LaunchArgument:
+    """What a launch file lets a deployment set; an empty value leaves it to the parameter files."""
+
+    name: str
+    description: str
+    default: str = ''
+    simulation_only: bool = False
 
 
-def launch_arguments(simulation: bool) -> tuple[str, ...]:
-    """Name what the launch files let a deployment set; the rest is in the parameter files."""
-    return (*LAUNCH_ARGUMENTS, 'task') if simulation else LAUNCH_ARGUMENTS
+LAUNCH_ARGUMENTS = (
+    LaunchArgument('namespace', 'Namespace of all nodes.'),
+    LaunchArgument('use_sim_time', 'Follow /clock; empty: as in the parameter files.'),
+    LaunchArgument('params_file', 'Parameter file above config/lingbot_va.yaml.'),
+    LaunchArgument('robot', 'Robot profile, a name in config/robots or a YAML file; empty: as in the parameter files.'),
+    LaunchArgument('task', 'Task of the simulation; empty: as in the parameter files.', simulation_only=True),
+    LaunchArgument('autostart', 'Bring the nodes to active, in order; false: only start.', default='true'),
+    LaunchArgument('log_level', 'Log level of the nodes.', default='info'),
+)
+
+
+def launch_arguments(simulation: bool) -> tuple[LaunchArgument, ...]:
+    """Return the arguments of a simulated or a real graph's launch file."""
+    return tuple(argument for argument in LAUNCH_ARGUMENTS if simulation or not argument.simulation_only)
 
 
 def nodes(simulation: bool) -> tuple[NodeSpec, ...]:

@@ -20,30 +20,22 @@ HAS_LAUNCH = importlib.util.find_spec('launch_ros') is not None
 needs_launch = pytest.mark.skipif(not HAS_LAUNCH, reason='launch_ros is not installed, it comes with ROS 2')
 
 
-def declared_arguments(file: Path) -> dict[str, str]:
-    """Map the names of a launch file's arguments to their descriptions."""
-    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
-    declarations = [call for call in calls if getattr(call.func, 'id', '') == 'DeclareLaunchArgument']
-    return {
-        call.args[0].value: {keyword.arg: keyword.value.value for keyword in call.keywords}['description']
-        for call in declarations
-    }
-
-
 @pytest.mark.parametrize('simulation', [False, True])
 def test_arguments_are_deployment_settings_or_parameters_of_the_file(simulation: bool) -> None:
     sections = yaml.safe_load((ROOT / 'config' / 'lingbot_va.yaml').read_text())
     parameters = {name for section in sections.values() for name in section['ros__parameters']}
-    arguments = declared_arguments(FILES[simulation])
+    arguments = {argument.name: argument.description for argument in launch_arguments(simulation)}
     assert set(arguments) >= DEPLOYMENT
     assert set(arguments) - DEPLOYMENT <= parameters
     assert ('task' in arguments) == simulation
     assert all(description.endswith('.') for description in arguments.values())
 
 
-@pytest.mark.parametrize('simulation', [False, True])
-def test_the_graph_reads_exactly_the_declared_arguments(simulation: bool) -> None:
-    assert sorted(declared_arguments(FILES[simulation])) == sorted(launch_arguments(simulation))
+@pytest.mark.parametrize(('simulation', 'file'), FILES.items())
+def test_each_launch_file_describes_its_graph(simulation: bool, file: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    (call,) = [call for call in calls if getattr(call.func, 'id', '') == 'graph_description']
+    assert {keyword.arg: keyword.value.value for keyword in call.keywords} == {'simulation': simulation}
 
 
 def test_executables_of_the_table_are_console_scripts_of_the_same_modules() -> None:
@@ -78,6 +70,8 @@ def test_launch_files_start_the_nodes_of_the_table(simulation: bool) -> None:
     for entity in entities:
         if isinstance(entity, DeclareLaunchArgument):
             entity.execute(context)
+    declared = [entity.name for entity in entities if isinstance(entity, DeclareLaunchArgument)]
+    assert declared == [argument.name for argument in launch_arguments(simulation)]
     started = [action for action in graph_actions(context, simulation) if isinstance(action, LifecycleNode)]
     assert len(started) == len(nodes(simulation))
 
