@@ -21,7 +21,7 @@ from lingbot_va_core.normalization import ActionNormalizer, NormalizationError
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.text import HashedTextEncoder, TextEncoder
 from lingbot_va_core.transformer import WorldTransformer
-from lingbot_va_core.vae import TinyVAE, VideoVAE
+from lingbot_va_core.vae import VideoVAE, build_vae
 
 FORMAT = 'lingbot_va-1'
 PARTS = ('transformer', 'vae')
@@ -187,7 +187,7 @@ def _skeleton(
 ) -> WorldModel:
     """Build the parts without memory for their weights."""
     with torch.device('meta'):
-        transformer, vae = WorldTransformer(config.transformer), TinyVAE(config.vae)
+        transformer, vae = WorldTransformer(config.transformer), build_vae(config.vae)
     text = HashedTextEncoder(config.transformer.text_dim)
     return WorldModel(name, config, transformer.eval(), vae.eval(), text, normalizer, device, dtype)
 

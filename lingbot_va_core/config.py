@@ -100,6 +100,57 @@ class VAEConfig:
 
 
 @dataclass(frozen=True)
+class WanVAEConfig:
+    """The Wan2.2 video VAE, from what diffusers' AutoencoderKLWan is built with.
+
+    Attributes:
+        kind: 'wan'.
+        base_dim, decoder_base_dim: channels at the finest level of encoder and decoder.
+        dim_mult: multiple of them at each level; the resolution halves from one level to the next.
+        num_res_blocks: residual blocks per level.
+        temporal_downsample: between which levels the frame rate halves, too; two of them.
+        patch_size: pixels of one side that are folded into channels first.
+        latents_mean, latents_std: per latent channel, to scale the latents to unit variance.
+    """
+
+    kind: str
+    base_dim: int
+    decoder_base_dim: int
+    latent_channels: int
+    dim_mult: tuple[int, ...]
+    num_res_blocks: int
+    temporal_downsample: tuple[bool, ...]
+    patch_size: int
+    latents_mean: tuple[float, ...]
+    latents_std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.kind == 'wan', f"kind is '{self.kind}'; it must be 'wan'")
+        _positive(self, 'base_dim', 'decoder_base_dim', 'latent_channels', 'num_res_blocks', 'patch_size')
+        _require(
+            len(self.dim_mult) > 1 and min(self.dim_mult) > 0,
+            f'dim_mult is {self.dim_mult}; give a positive multiple for each of at least two levels',
+        )
+        _require(
+            len(self.temporal_downsample) == len(self.dim_mult) - 1 and sum(self.temporal_downsample) == 2,
+            f'temporal_downsample is {self.temporal_downsample}; it must have {len(self.dim_mult) - 1} values, two of '
+            'them true, because a latent frame stands for four frames',
+        )
+        for name in ('latents_mean', 'latents_std'):
+            values = getattr(self, name)
+            _require(
+                len(values) == self.latent_channels and all(map(math.isfinite, values)),
+                f'{name} has {len(values)} values; it must have {self.latent_channels} finite ones',
+            )
+        _require(min(self.latents_std) > 0, f'latents_std has {min(self.latents_std)}; all must be above 0')
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent row and column."""
+        return self.patch_size * 2 ** len(self.temporal_downsample)
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
     """How the model is run in the loop.
 
@@ -170,7 +221,7 @@ class ModelConfig:
 
     name: str
     transformer: TransformerConfig
-    vae: VAEConfig
+    vae: VAEConfig | WanVAEConfig
     rollout: RolloutConfig
 
     def __post_init__(self) -> None:
@@ -238,9 +289,15 @@ def _read(kind: Any, value: object, where: str) -> Any:
     """Convert JSON into the annotated type `kind`."""
     if isinstance(kind, types.UnionType):
         kinds = [option for option in get_args(kind) if option is not types.NoneType]
-        return None if value is None else _read(kinds[0], value, where)
+        if value is None and len(kinds) < len(get_args(kind)):
+            return None
+        if WanVAEConfig in kinds:  # the one choice between dataclasses
+            return _read(WanVAEConfig if _kind(value, where) == 'wan' else VAEConfig, value, where)
+        return _read(kinds[0], value, where)
     if get_origin(kind) is tuple:
         items = get_args(kind)
+        if items[-1] is Ellipsis and isinstance(value, list | tuple):
+            items = items[:1] * len(value)
         if not isinstance(value, list | tuple) or len(value) != len(items):
             raise ConfigError(f'{where} is {value!r}; it must be a list of {len(items)} numbers')
         return tuple(
@@ -250,9 +307,15 @@ def _read(kind: Any, value: object, where: str) -> Any:
         return _read_dataclass(kind, value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f'{where} is {value!r}; it must be of type {kind.__name__}')
     return value
+
+
+def _kind(value: object, where: str) -> str:
+    kind = value.get('kind') if isinstance(value, dict) else None
+    _require(kind in ('tiny', 'wan'), f"{where}: kind is {kind!r}; choose 'tiny' or 'wan'")
+    return kind
 
 
 def _read_dataclass(kind: Any, value: object, where: str) -> Any:

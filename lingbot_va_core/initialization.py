@@ -43,16 +43,20 @@ def initialize_transformer(transformer: WorldTransformer, generator: torch.Gener
     _tie(transformer.action_embedder, transformer.action_proj_out, USED_CHANNELS, generator)
 
 
-def initialize_vae(vae: TinyVAE, generator: torch.Generator) -> None:
-    """Fill all weights and scale the latents to unit variance on smooth random images."""
+def initialize_vae(vae: nn.Module, generator: torch.Generator) -> None:
+    """Fill all weights; a TinyVAE also scales its latents to unit variance on smooth random images."""
     for module in vae.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
-            _normal(module.weight, 1.0 / math.sqrt(fan_in), generator)
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            _normal(module.weight, 1.0 / math.sqrt(module.weight[0].numel()), generator)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.GroupNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+    for name, weight in vae.named_parameters():
+        if name.endswith('.gamma'):  # RMSNorm of the Wan VAE
+            nn.init.ones_(weight)
+    if not isinstance(vae, TinyVAE):
+        return
     nn.init.zeros_(vae.latent_mean)
     nn.init.ones_(vae.latent_std)
     coarse = torch.rand((4, 3, 9, 6, 6), generator=generator) * 2 - 1

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT as FRAMES
-from lingbot_va_core.config import VAEConfig
+from lingbot_va_core.config import VAEConfig, WanVAEConfig
 
 VAEState = tuple[Tensor, ...]
 UNFOLD = 4  # pixels of one side that are folded into channels
@@ -38,6 +38,26 @@ class VideoVAE(Protocol):
     def decode(self, latents: Tensor, state: VAEState | None) -> tuple[Tensor, VAEState]:
         """Decode [B, C, F, h, w] into [B, 3, T, h * stride, w * stride], about -1..1."""
         ...
+
+
+def build_vae(config: VAEConfig | WanVAEConfig) -> nn.Module:
+    """Make the VAE that a configuration asks for, a `VideoVAE` with weights to be filled."""
+    if isinstance(config, VAEConfig):
+        return TinyVAE(config)
+    from lingbot_va_core.wan_vae import WanVAE  # needs diffusers
+
+    return WanVAE(config)
+
+
+def check_frames(frames: Tensor, state: VAEState | None, stride: int) -> None:
+    """Raise VAEError unless `frames` [B, 3, T, H, W] continue a stream of which `state` is the state."""
+    count, height, width = frames.shape[2:]
+    extra = 1 if state is None else 0
+    if count < 1 or (count - extra) % FRAMES:
+        expected = '1 + 4 n frames at the start of a clip' if state is None else 'a multiple of 4 frames'
+        raise VAEError(f'encode got {count} frames; give {expected}')
+    if height % stride or width % stride:
+        raise VAEError(f'encode got {height}x{width} pixels; give multiples of {stride}')
 
 
 class TinyVAE(nn.Module):
@@ -89,7 +109,7 @@ class TinyVAE(nn.Module):
 
     def posterior(self, frames: Tensor, state: VAEState | None) -> tuple[Tensor, Tensor, VAEState]:
         """Return mean and log variance [B, C, F, h, w] before they are scaled to unit variance, and the state."""
-        self._check(frames, state)
+        check_frames(frames, state, self.stride)
         if state is None:
             first = frames[:, :, :1]
             clip = torch.cat([first.expand(-1, -1, FRAMES, -1, -1), frames], dim=2)
@@ -121,15 +141,6 @@ class TinyVAE(nn.Module):
         mean, _, _ = self.posterior(frames, None)
         self.latent_mean.copy_(mean.mean(dim=(0, 2, 3, 4)))
         self.latent_std.copy_(mean.std(dim=(0, 2, 3, 4)).clamp_min(1e-3))
-
-    def _check(self, frames: Tensor, state: VAEState | None) -> None:
-        count, height, width = frames.shape[2:]
-        extra = 1 if state is None else 0
-        if count < 1 or (count - extra) % FRAMES:
-            expected = '1 + 4 n frames at the start of a clip' if state is None else 'a multiple of 4 frames'
-            raise VAEError(f'encode got {count} frames; give {expected}')
-        if height % self.stride or width % self.stride:
-            raise VAEError(f'encode got {height}x{width} pixels; give multiples of {self.stride}')
 
 
 class Residual(nn.Module):

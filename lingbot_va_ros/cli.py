@@ -14,6 +14,7 @@ COMMANDS = {
     'record': 'record a running graph into a bag',
     'bench': 'measure speed and memory',
     'info': 'describe a model',
+    'verify': 'compare with a recorded rollout of the released code',
 }
 
 

@@ -23,6 +23,7 @@ THIRD_PARTY = {
     'av': ('av', None),
     'cv2': ('opencv-python-headless', 'python3-opencv'),
     'cv_bridge': ('cv-bridge', 'cv_bridge'),
+    'diffusers': ('diffusers', None),
     'gym_aloha': ('gym-aloha', None),
     'launch': (None, 'launch'),
     'launch_ros': (None, 'launch_ros'),

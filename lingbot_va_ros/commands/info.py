@@ -47,11 +47,11 @@ def describe(config: 'ModelConfig', dtype: str) -> dict[str, Any]:
 
     from lingbot_va_core.cache import KVCache
     from lingbot_va_core.transformer import WorldTransformer
-    from lingbot_va_core.vae import TinyVAE
+    from lingbot_va_core.vae import build_vae
 
     rollout, transformer = config.rollout, config.transformer
     with torch.device('meta'):
-        model, vae = WorldTransformer(transformer), TinyVAE(config.vae)
+        model, vae = WorldTransformer(transformer), build_vae(config.vae)
     cache = KVCache(
         layers=transformer.num_layers,
         batch=2 if max(rollout.video_guidance, rollout.action_guidance) > 1 else 1,
