@@ -57,6 +57,14 @@ def test_without_egl_osmesa_renders_or_the_error_names_both() -> None:
             assert words in output
 
 
+def test_osmesa_by_name_renders_or_says_what_is_missing() -> None:
+    output = run(MUJOCO_GL='osmesa')
+    if have_osmesa():
+        assert output == 'rendered True osmesa'
+    else:
+        assert output.startswith('refused no OpenGL context for the cameras; tried osmesa (')
+
+
 @pytest.mark.parametrize(
     ('variables', 'words'),
     [
