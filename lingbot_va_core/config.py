@@ -5,7 +5,9 @@ import types
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from lingbot_va_core.cache import EVICTIONS
 from lingbot_va_core.canvas import canvas_size, view_sizes
+from lingbot_va_core.flow_matching import AXES
 from lingbot_va_core.robot import CAMERA_LAYOUTS
 
 
@@ -164,6 +166,9 @@ class RolloutConfig:
         video_guidance, action_guidance: classifier-free guidance scale; 1 is off.
         video_shift, action_shift: shift of the schedule towards noise.
         video_exec_step: run only this many forwards of the video schedule; None: denoise fully.
+        video_s: or denoise the video to this s, from 0 (noise) to 1 (clean), on the axis `video_s_axis`, see
+            `flow_matching.schedule`.
+        cache_eviction: 'released': token by token; 'frames': in whole frames, see `cache`.
         attn_window: history that is attended to, in units of half a chunk.
     """
 
@@ -181,6 +186,9 @@ class RolloutConfig:
     video_shift: float = 5.0
     action_shift: float = 1.0
     video_exec_step: int | None = None
+    video_s: float | None = None
+    video_s_axis: str = 'unshifted'
+    cache_eviction: str = 'released'
 
     def __post_init__(self) -> None:
         _positive(self, 'height', 'width', 'cameras', 'chunk_frames', 'actions_per_latent', 'video_steps')
@@ -202,6 +210,12 @@ class RolloutConfig:
                 f'video_exec_step is {self.video_exec_step}; it must be from 1 to video_steps = {self.video_steps}, '
                 'or null',
             )
+            _require(self.video_s is None, 'video_exec_step and video_s both say where to stop; one must be null')
+        if self.video_s is not None:
+            _require(0 <= self.video_s <= 1, f'video_s is {self.video_s}; it must be from 0 (noise) to 1 (clean)')
+        for name, choices in (('video_s_axis', AXES), ('cache_eviction', EVICTIONS)):
+            value = getattr(self, name)
+            _require(value in choices, f"{name} is '{value}'; choose one of {', '.join(choices)}")
         _require(self.attn_window >= 4, f'attn_window is {self.attn_window}; it must be at least 4, one past chunk')
 
     @property

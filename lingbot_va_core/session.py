@@ -56,9 +56,14 @@ class Session:
     def __init__(self, model: WorldModel, seed: int = 0) -> None:
         self._model, self._seed = model, seed
         self._rollout = rollout = model.config.rollout
-        self._video_plan = schedule(rollout.video_steps, rollout.video_shift, rollout.video_exec_step)
+        self._video_plan = schedule(
+            rollout.video_steps, rollout.video_shift, rollout.video_exec_step, rollout.video_s, rollout.video_s_axis
+        )
         self._action_plan = schedule(rollout.action_steps, rollout.action_shift)
-        self._batch = 2 if max(rollout.video_guidance, rollout.action_guidance) > 1 else 1  # with and without text
+        self._video_rows, self._action_rows = (
+            2 if scale > 1 else 1 for scale in (rollout.video_guidance, rollout.action_guidance)
+        )
+        self._batch = max(self._video_rows, self._action_rows)  # with and without text
         transformer = model.config.transformer
         self._cache = KVCache(
             layers=transformer.num_layers,
@@ -68,10 +73,11 @@ class Session:
             slots=model.config.cache_slots,
             device=model.device,
             dtype=model.dtype,
+            eviction=rollout.cache_eviction,
         )
         self._used = model.normalizer.used(model.device)
         self._generator = torch.Generator()
-        self._text: TextContext | None = None
+        self._text: dict[int, TextContext] | None = None  # by rows of the batch
         self._timings: dict[tuple[str, float, bool], Timing] = {}
 
     def start(self, instruction: str) -> None:
@@ -97,7 +103,8 @@ class Session:
         """Set the instruction as embeddings [1, L, text_dim]; [2, L, text_dim], the second empty, with guidance."""
         if embeddings.shape[0] != self._batch:
             raise SessionError(f'got embeddings of {embeddings.shape[0]} texts; this model needs {self._batch}')
-        self._text = self._model.transformer.text_context(embeddings.to(self._model.device))
+        context = self._model.transformer.text_context(embeddings.to(self._model.device))
+        self._text = {rows: context.rows(rows) for rows in range(1, self._batch + 1)}
 
     def observe(self, index: int, latent: Tensor | np.ndarray) -> None:
         """Take the real latent frame `index`, [C, h, w]. A frame that is already known is ignored.
@@ -182,22 +189,24 @@ class Session:
         still = torch.zeros(self._rollout.actions_per_latent, self._used.numel(), device=self._model.device)
         latents = torch.stack([self._latents.pop(i) for i in range(first, end)], dim=1)
         actions = torch.stack([self._actions.pop(i) if i else still for i in range(first, end)])
-        self._video(latents, 0.0, False, first, Write.CLEAN, head=False)
-        self._action(actions, 0.0, False, first, Write.CLEAN, head=False)
+        self._video(latents, 0.0, False, first, Write.CLEAN, self._batch, head=False)
+        self._action(actions, 0.0, False, first, Write.CLEAN, self._batch, head=False)
         self._grounded = end
 
     def _denoise_video(self, noise: Tensor, first: int, clamped: Tensor | None) -> Tensor:
+        """Denoise, in one row unless guided; what is kept gets the rows of the actions, its only readers, too."""
+
         def clamp(x: Tensor) -> Tensor:
             return x if clamped is None else torch.cat([clamped[:, None], x[:, 1:]], dim=1)
 
         def velocity(x: Tensor, sigma: float, kept: bool) -> Tensor:
-            kind = Write.PREDICTED if kept else Write.TRANSIENT
-            output = self._video(clamp(x), sigma, clamped is not None, first, kind)
+            kind, rows = (Write.PREDICTED, self._batch) if kept else (Write.TRANSIENT, self._video_rows)
+            output = self._video(clamp(x), sigma, clamped is not None, first, kind, rows)
             return self._guide(output, self._rollout.video_guidance)
 
         latents = clamp(denoise(noise, self._video_plan, velocity))
         if not self._video_plan.partial:
-            self._video(latents, 0.0, False, first, Write.PREDICTED, head=False)
+            self._video(latents, 0.0, False, first, Write.PREDICTED, self._action_rows, head=False)
         return latents
 
     def _denoise_actions(self, noise: Tensor, first: int, clamped: bool) -> Tensor:
@@ -208,24 +217,24 @@ class Session:
             return torch.cat([torch.zeros_like(x[:1]), x[1:]]) if clamped else x
 
         def velocity(x: Tensor, sigma: float, kept: bool) -> Tensor:
-            output = self._action(clamp(x), sigma, clamped, first, Write.TRANSIENT)
+            output = self._action(clamp(x), sigma, clamped, first, Write.TRANSIENT, self._action_rows)
             return self._guide(output, self._rollout.action_guidance)
 
         return clamp(denoise(noise, self._action_plan, velocity))
 
     def _video(
-        self, latents: Tensor, sigma: float, clamped: bool, first: int, kind: Write, head: bool = True
+        self, latents: Tensor, sigma: float, clamped: bool, first: int, kind: Write, rows: int, head: bool = True
     ) -> Tensor | None:
-        model, batch = self._model.transformer, latents.expand(self._batch, *latents.shape)
+        model, batch = self._model.transformer, latents.expand(rows, *latents.shape)
         timing = self._timing(model.video_timing, sigma, clamped)
-        return model.video(batch, timing, first, self._text, self._cache, kind, head)
+        return model.video(batch, timing, first, self._text[rows], self._cache, kind, head)
 
     def _action(
-        self, actions: Tensor, sigma: float, clamped: bool, first: int, kind: Write, head: bool = True
+        self, actions: Tensor, sigma: float, clamped: bool, first: int, kind: Write, rows: int, head: bool = True
     ) -> Tensor | None:
-        model, batch = self._model.transformer, actions.expand(self._batch, *actions.shape)
+        model, batch = self._model.transformer, actions.expand(rows, *actions.shape)
         timing = self._timing(model.action_timing, sigma, clamped)
-        return model.action(batch, timing, first, self._text, self._cache, kind, head)
+        return model.action(batch, timing, first, self._text[rows], self._cache, kind, head)
 
     def _timing(self, embed: Callable[[Tensor], Timing], sigma: float, clamped: bool) -> Timing:
         """Embed the chunk's timesteps, once for each noise level of the schedules."""

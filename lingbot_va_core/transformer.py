@@ -35,11 +35,19 @@ class TextContext:
     video: list[KeyValue]
     action: list[KeyValue]
 
+    def rows(self, count: int) -> 'TextContext':
+        """Return views of the first `count` rows of the batch."""
+        video, action = (
+            [(key[:count], value[:count]) for key, value in layers] for layers in (self.video, self.action)
+        )
+        return TextContext(video, action)
+
 
 class Block(nn.Module):
     """One layer of one expert, in two halves with the joint attention between them.
 
-    Its input x is [B, F, N, width]; modulation is per frame, not per token, and in float32.
+    Its input x is [B, F, N, width]. Modulation is in float32 and per frame, not per token: [F, 1, width] for the whole
+    batch or [B, F, 1, width].
     """
 
     def __init__(self, width: int, inner: int, heads: int, ffn_width: int, eps: float) -> None:
@@ -52,7 +60,7 @@ class Block(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.zeros(1, 6, width))
 
     def modulation(self, time: Tensor) -> list[Tensor]:
-        """Shift, 1 + scale and gate of the self-attention, then of the feed-forward layer, each [F, 1, width]."""
+        """Shift, 1 + scale and gate of the self-attention, then of the feed-forward layer, each [..., F, 1, width]."""
         return modulation_vectors(self.scale_shift_table, time, scales=(1, 4))
 
     def project(self, x: Tensor, modulation: list[Tensor], phases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -107,9 +115,9 @@ class ConditionEmbedder(nn.Module):
         self._half = half
 
     def time(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Map timesteps [F] in 0..1000 to the embedding [F, width] and the modulation [F, 6, width], in float32."""
+        """Map timesteps [..., F] in 0..1000 to float32 embedding [..., F, width], modulation [..., F, 6, width]."""
         index = torch.arange(self._half, device=timesteps.device, dtype=torch.float32)
-        angle = timesteps.float()[:, None] * torch.exp(index * self._log_period)
+        angle = timesteps.float()[..., None] * torch.exp(index * self._log_period)
         features = torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.time_proj.weight.dtype)
         mlp = self.time_embedder
         embedding = mlp.linear_2(F.silu(mlp.linear_1(features)))
@@ -157,16 +165,39 @@ class WorldTransformer(nn.Module):
         )
 
     def video_timing(self, timesteps: Tensor) -> Timing:
-        """Embed the timesteps [F] (1000 sigma) of latent frames."""
+        """Embed the timesteps [F] or [B, F] (1000 sigma) of latent frames."""
         return self._timing(self.condition_embedder, self.blocks, self.scale_shift_table, timesteps)
 
     def action_timing(self, timesteps: Tensor) -> Timing:
-        """Embed the timesteps [F] (1000 sigma) of action frames."""
-        if self.config.action is None:
-            return self._timing(self.condition_embedder_action, self.blocks, self.scale_shift_table, timesteps)
-        return self._timing(
-            self.condition_embedder_action, self.action_blocks, self.action_scale_shift_table, timesteps
-        )
+        """Embed the timesteps [F] or [B, F] (1000 sigma) of action frames."""
+        table = self.scale_shift_table if self.config.action is None else self.action_scale_shift_table
+        return self._timing(self.condition_embedder_action, self.action_expert, table, timesteps)
+
+    @property
+    def action_expert(self) -> nn.ModuleList:
+        """The blocks that the action stream runs through."""
+        return self.blocks if self.config.action is None else self.action_blocks
+
+    def embed_video(self, latents: Tensor) -> Tensor:
+        """Map latents [B, C, F, h, w] to tokens [B, F, N, width]."""
+        return self.patch_embedding_mlp(self._patchify(latents).to(self.proj_out.weight.dtype))
+
+    def embed_action(self, actions: Tensor) -> Tensor:
+        """Map actions [B, F, n, 30] to tokens [B, F, n, width]."""
+        return self.action_embedder(actions.to(self.proj_out.weight.dtype))
+
+    def video_velocity(self, x: Tensor, head: list[Tensor], rows: int, columns: int) -> Tensor:
+        """Map the last block's tokens [B, F, rows * columns, width] to float32 [B, C, F, h, w]; `head` of a Timing."""
+        return self._unpatchify(self.proj_out(modulate(x, *head, self.config.eps)).float(), rows, columns)
+
+    def action_velocity(self, x: Tensor, head: list[Tensor]) -> Tensor:
+        """Map the last block's tokens [B, F, n, width] to float32 [B, F, n, 30]."""
+        return self.action_proj_out(modulate(x, *head, self.config.eps)).float()
+
+    def grid(self, latents: Tensor) -> tuple[int, int]:
+        """Rows and columns of tokens in a frame of latents [..., h, w]."""
+        rows, columns = (size // patch for size, patch in zip(latents.shape[-2:], self._patch, strict=True))
+        return rows, columns
 
     def video(
         self,
@@ -181,10 +212,10 @@ class WorldTransformer(nn.Module):
         """Velocity of latent frames, given everything in the cache.
 
         Args:
-            latents: [B, C, F, h, w].
+            latents: [B, C, F, h, w]; B may be less than that of the cache, whose first rows are then used.
             timing: from `video_timing`.
             first: latent-frame index of the first frame since the episode's start.
-            text: the instruction.
+            text: the instruction, of the same B.
             cache: read, and extended by these frames' keys and values.
             kind: what becomes of these keys and values.
             head: False: only write the cache and return None.
@@ -192,13 +223,12 @@ class WorldTransformer(nn.Module):
         Returns:
             float32 [B, C, F, h, w].
         """
-        rows, columns = (size // patch for size, patch in zip(latents.shape[3:], self._patch, strict=True))
-        frames = latents.shape[2]
+        (rows, columns), (batch, _, frames) = self.grid(latents), latents.shape[:3]
         phases = video_phases(self.config.head_dim, first, frames, rows, columns, latents.device)
-        x = self.patch_embedding_mlp(self._patchify(latents).to(self.proj_out.weight.dtype))
-        with cache.write('video', first, frames, rows * columns, kind) as slots:
+        x = self.embed_video(latents)
+        with cache.write('video', first, frames, rows * columns, kind, batch) as slots:
             x = self._layers(self.blocks, x, timing, phases, text.video, slots, head)
-        return None if x is None else self._unpatchify(self.proj_out(x).float(), rows, columns)
+        return None if x is None else self.video_velocity(x, timing.head, rows, columns)
 
     def action(
         self,
@@ -211,12 +241,12 @@ class WorldTransformer(nn.Module):
         head: bool = True,
     ) -> Tensor | None:
         """Velocity of normalised actions [B, F, n, 30]; otherwise as `video`. Unused channels must be zero."""
-        phases = action_phases(self.config.head_dim, first, *actions.shape[1:3], actions.device)
-        x = self.action_embedder(actions.to(self.proj_out.weight.dtype))
-        blocks = self.blocks if self.config.action is None else self.action_blocks
-        with cache.write('action', first, *actions.shape[1:3], kind) as slots:
-            x = self._layers(blocks, x, timing, phases, text.action, slots, head)
-        return None if x is None else self.action_proj_out(x).float()
+        batch, frames, count = actions.shape[:3]
+        phases = action_phases(self.config.head_dim, first, frames, count, actions.device)
+        x = self.embed_action(actions)
+        with cache.write('action', first, frames, count, kind, batch) as slots:
+            x = self._layers(self.action_expert, x, timing, phases, text.action, slots, head)
+        return None if x is None else self.action_velocity(x, timing.head)
 
     @property
     def _patch(self) -> tuple[int, int]:
@@ -238,11 +268,11 @@ class WorldTransformer(nn.Module):
             if not head and layer == len(blocks) - 1:
                 return None  # all keys and values are written
             x = block.update(x, modulation, attend(query, keys, values), text[layer])
-        return modulate(x, *timing.head, self.config.eps)
+        return x
 
     def _timing(self, condition: ConditionEmbedder, blocks: nn.ModuleList, table: Tensor, timesteps: Tensor) -> Timing:
         embedding, time = condition.time(timesteps)
-        head = modulation_vectors(table, embedding[:, None], scales=(1,))
+        head = modulation_vectors(table, embedding.unsqueeze(-2), scales=(1,))
         return Timing([block.modulation(time) for block in blocks], head)
 
     def _text_layers(self, blocks: nn.ModuleList, text: Tensor) -> list[KeyValue]:
@@ -269,14 +299,14 @@ def normalize(x: Tensor, eps: float, affine: nn.LayerNorm | None = None) -> Tens
 
 
 def modulation_vectors(table: Tensor, time: Tensor, scales: tuple[int, ...]) -> list[Tensor]:
-    """Add a learned table [1, m, width] to time [F, m, width]; m vectors [F, 1, width], `scales` of them plus one."""
+    """Add a table [1, m, width] to time [..., m, width]; m vectors [..., 1, width], `scales` of them plus one."""
     vectors = table.float() + time
-    vectors[:, list(scales)] += 1.0
-    return list(vectors.unsqueeze(2).unbind(1))
+    vectors[..., list(scales), :] += 1.0
+    return list(vectors.unsqueeze(-2).unbind(-3))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """norm(x) * scale + shift in float32, x [B, F, N, width], shift and scale [F, 1, width]; x's dtype."""
+    """norm(x) * scale + shift in float32, x [B, F, N, width], the others [..., F, 1, width]; x's dtype."""
     return torch.addcmul(shift, F.layer_norm(x.float(), x.shape[-1:], eps=eps), scale).type_as(x)
 
 
