@@ -1,54 +1,38 @@
-"""Whole models: made fresh from a preset, read from a checkpoint folder, written to one.
+"""Whole models: made fresh from a preset, read from a checkpoint folder or the Hub, written to a folder.
 
-A checkpoint folder holds `config.json` (configuration and action normalisation), `transformer.safetensors` and
-`vae.safetensors`.
+A checkpoint folder of our own holds `config.json` (configuration, action normalisation and the names of the other
+files), the weights of transformer and VAE as safetensors, in shards where they are large, and, if there are any, the
+embeddings of known instructions. The folders of robbyant and LeRobot are read, too: `released_checkpoint`.
 """
 
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from lingbot_va_core.config import ConfigError, ModelConfig, preset
+from lingbot_va_core.config import ConfigError, ModelConfig, RolloutConfig
+from lingbot_va_core.hub import HubError, locate
 from lingbot_va_core.initialization import initialize_transformer, initialize_vae
 from lingbot_va_core.normalization import ActionNormalizer, NormalizationError
+from lingbot_va_core.presets import preset
+from lingbot_va_core.released_checkpoint import read_lerobot, read_released, write_released
 from lingbot_va_core.robot import RobotProfile
-from lingbot_va_core.text import HashedTextEncoder, TextEncoder
-from lingbot_va_core.transformer import WorldTransformer
-from lingbot_va_core.vae import VideoVAE, build_vae
+from lingbot_va_core.text import KnownPrompts, TextError
+from lingbot_va_core.weights import CheckpointError, load_weights, write_weights
+from lingbot_va_core.world_model import WorldModel, build_text_encoder, skeleton
 
-FORMAT = 'lingbot_va-1'
+__all__ = ['CheckpointError', 'WorldModel', 'load_model', 'load_weights', 'save_checkpoint']
+
+FORMAT = 'lingbot_va-2'
 PARTS = ('transformer', 'vae')
-UNUSED = ('patch_embedding.weight', 'patch_embedding.bias')  # legacy weights of the released checkpoints
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, written or used with a robot."""
-
-
-@dataclass
-class WorldModel:
-    """A model with everything that it needs to run.
-
-    Attributes:
-        name: for provenance, such as 'tiny (untrained, seed 0)'.
-        device, dtype: of the transformer; the VAE runs in float32 on the same device.
-    """
-
-    name: str
-    config: ModelConfig
-    transformer: WorldTransformer
-    vae: VideoVAE
-    text: TextEncoder
-    normalizer: ActionNormalizer
-    device: torch.device
-    dtype: torch.dtype
+EMBEDDINGS = 'text_embeddings'
+LAYOUTS = ('own', 'released')
 
 
 def load_model(
@@ -58,16 +42,20 @@ def load_model(
     seed: int = 0,
     device: torch.device | str = 'cpu',
     dtype: torch.dtype = torch.float32,
+    rollout: RolloutConfig | None = None,
+    normalizer: ActionNormalizer | None = None,
 ) -> WorldModel:
     """Load a checkpoint, or make an untrained model where `checkpoint` is None.
 
     Args:
-        checkpoint: folder written by `save_checkpoint`.
+        checkpoint: folder or Hub id, in our layout, that of robbyant/lingbot-va-* or that of lerobot/lingbot_va_*.
         preset_name: configuration of an untrained model.
         profile: the robot; gives an untrained model its action range and is checked against the model.
         seed: of an untrained model's weights.
         device: where transformer and VAE run.
         dtype: of the transformer; the VAE runs in float32.
+        rollout: how the model is run, in place of what the checkpoint says.
+        normalizer: action quantiles, in place of those of the checkpoint. The folders of robbyant have none.
 
     Raises:
         CheckpointError: the folder, a file, a weight or a setting is missing or wrong, or does not fit the robot.
@@ -75,7 +63,7 @@ def load_model(
     """
     device = torch.device(device)
     if checkpoint is not None:
-        model = _read(Path(checkpoint), device, dtype)
+        model = _read(checkpoint, device, dtype, rollout, normalizer, profile)
     elif profile is None:
         raise CheckpointError('an untrained model needs a robot profile for its action range; give a profile')
     else:
@@ -85,111 +73,155 @@ def load_model(
     return model
 
 
-def save_checkpoint(model: WorldModel, folder: Path | str) -> None:
+def save_checkpoint(model: WorldModel, folder: Path | str, layout: str = 'own') -> None:
     """Write a checkpoint folder whole or not at all; an older one of that name is replaced.
 
+    Args:
+        model: of any origin, so that loading and saving converts.
+        folder: to be made.
+        layout: 'own', or 'released': that of robbyant/lingbot-va-*, without text encoder and tokenizer. It has no place
+            for rollout settings, action quantiles and embeddings of known instructions.
+
     Raises:
-        CheckpointError: the folder cannot be written, or something that is not a checkpoint is in its place.
+        CheckpointError: the folder cannot be written, something that is not a checkpoint is in its place, or the model
+            has parts that the layout cannot hold.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / 'config.json').is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if layout not in LAYOUTS:
+        raise CheckpointError(f"layout is '{layout}'; choose one of {', '.join(LAYOUTS)}")
+    write = _write_own if layout == 'own' else write_released
+    known = (folder / 'config.json').is_file() or (folder / 'transformer' / 'config.json').is_file()
+    if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f'{folder} exists and is not a checkpoint; choose another folder')
+    try:
+        _replace(folder, lambda fresh: write(model, fresh))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f'{folder} cannot be written: {error}') from error
+
+
+def _write_own(model: WorldModel, folder: Path) -> None:
+    files = {}
+    for part in PARTS:
+        where = write_weights(getattr(model, part).state_dict(), folder, part)
+        files[part] = sorted(set(where.values()))
+    if isinstance(model.text, KnownPrompts):
+        save_file(model.text.table, folder / f'{EMBEDDINGS}.safetensors')
+        files[EMBEDDINGS] = [f'{EMBEDDINGS}.safetensors']
     document = {
         'format': FORMAT,
         'name': model.name,
         'model': model.config.to_dict(),
         'normalization': model.normalizer.to_dict(),
+        'files': files,
     }
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as scratch:
-            fresh, old = Path(scratch) / 'new', Path(scratch) / 'old'
-            fresh.mkdir()
-            (fresh / 'config.json').write_text(json.dumps(document, indent=1) + '\n')
-            for part in PARTS:
-                weights = {key: tensor.contiguous().cpu() for key, tensor in getattr(model, part).state_dict().items()}
-                save_file(weights, fresh / f'{part}.safetensors')
-            if folder.exists():
-                folder.rename(old)
+    (folder / 'config.json').write_text(json.dumps(document, indent=1) + '\n')
+
+
+def _replace(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new folder beside `folder`, then put it in its place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as scratch:
+        fresh, old = Path(scratch) / 'new', Path(scratch) / 'old'
+        fresh.mkdir()
+        write(fresh)
+        if folder.exists():
+            folder.rename(old)
+        try:
             fresh.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise CheckpointError(f'{folder} cannot be written: {error}') from error
-
-
-def load_weights(module: nn.Module, path: Path, device: torch.device, dtype: torch.dtype) -> None:
-    """Give `module`, built on the meta device, the weights of a safetensors file.
-
-    Raises:
-        CheckpointError: the file cannot be read, or weights are missing, unknown or of another shape.
-    """
-    if not path.is_file():
-        raise CheckpointError(f'{path} is missing; a checkpoint needs config.json and {" and ".join(_files())}')
-    try:
-        weights = load_file(path, device=str(device))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f'{path} cannot be read as safetensors ({error}); copy or train it again') from error
-    weights = {key: tensor.to(dtype) for key, tensor in weights.items() if key not in UNUSED}
-    expected = module.state_dict()
-    missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if missing or unknown:
-        parts = [f'misses {_some(missing)}'] * bool(missing) + [f'holds the unknown {_some(unknown)}'] * bool(unknown)
-        raise CheckpointError(f'{path} {" and ".join(parts)}; its config.json belongs to another model')
-    for key, tensor in weights.items():
-        if tensor.shape != expected[key].shape:
-            raise CheckpointError(
-                f'{path}: {key} is {list(tensor.shape)}, but its config.json asks for {list(expected[key].shape)}'
-            )
-    module.load_state_dict(weights, assign=True)
-    module.requires_grad_(False)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _fresh(
     config: ModelConfig, normalizer: ActionNormalizer, seed: int, device: torch.device, dtype: torch.dtype
 ) -> WorldModel:
-    model = _skeleton(f'{config.name} (untrained, seed {seed})', config, normalizer, device, dtype)
+    model = skeleton(f'{config.name} (untrained, seed {seed})', config, normalizer, device, dtype)
     generator = torch.Generator().manual_seed(seed)
-    for part, initialize in (('transformer', initialize_transformer), ('vae', initialize_vae)):
-        module = getattr(model, part).to_empty(device='cpu')
-        initialize(module, generator)
-        module.to(device, dtype if part == 'transformer' else torch.float32).requires_grad_(False)
+    model.transformer.to_empty(device='cpu')
+    initialize_transformer(model.transformer, generator)
+    initialize_vae(model.vae.to_empty(device='cpu'), generator)
+    model.transformer.to(device, dtype).requires_grad_(False)
+    model.vae.to(device, torch.float32).requires_grad_(False)
     return model
 
 
-def _read(folder: Path, device: torch.device, dtype: torch.dtype) -> WorldModel:
-    if not folder.is_dir():
-        raise CheckpointError(f'no checkpoint folder at {folder}; check the path, or run without one to try a preset')
+def _read(
+    checkpoint: Path | str,
+    device: torch.device,
+    dtype: torch.dtype,
+    rollout: RolloutConfig | None,
+    normalizer: ActionNormalizer | None,
+    profile: RobotProfile | None,
+) -> WorldModel:
+    try:
+        folder = locate(checkpoint, include=('*.json', '*.safetensors'), exclude=('text_encoder/*', 'tokenizer/*'))
+    except HubError as error:
+        raise CheckpointError(str(error)) from error
+    source = str(checkpoint if folder != Path(checkpoint) else folder.resolve())
+    if (folder / 'transformer' / 'config.json').is_file():
+        return read_released(folder, source, device, dtype, rollout, normalizer, profile)
     path = folder / 'config.json'
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise CheckpointError(f'{path} is missing; a checkpoint needs it beside {" and ".join(_files())}') from error
+        raise CheckpointError(
+            f'{path} is missing, and so is transformer/config.json; a checkpoint needs one of them'
+        ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f'{path} cannot be read as JSON: {error}') from error
-    fields = ('format', 'name', 'model', 'normalization')
+    if isinstance(document, dict) and document.get('type') == 'lingbot_va':
+        return read_lerobot(folder, document, device, dtype, rollout, normalizer)
+    return _read_own(folder, path, document, device, dtype, rollout, normalizer)
+
+
+def _read_own(
+    folder: Path,
+    path: Path,
+    document: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    rollout: RolloutConfig | None,
+    normalizer: ActionNormalizer | None,
+) -> WorldModel:
+    fields = ('format', 'name', 'model', 'normalization', 'files')
+    if isinstance(document, dict) and document.get('format', FORMAT) != FORMAT:
+        raise CheckpointError(f'{path}: format is {document["format"]!r}; this version reads {FORMAT}')
     if not isinstance(document, dict) or any(field not in document for field in fields):
         raise CheckpointError(f'{path} must be a mapping with {", ".join(fields)}; save the checkpoint again')
-    if document['format'] != FORMAT:
-        raise CheckpointError(f'{path}: format is {document["format"]!r}; this version reads {FORMAT}')
+    files = _files(path, document['files'])
     try:
         config = ModelConfig.from_dict(document['model'])
-        normalizer = ActionNormalizer.from_dict(document['normalization'])
+        if rollout is not None:
+            config = ModelConfig(config.name, config.transformer, config.vae, rollout, config.text)
+        normalizer = normalizer or ActionNormalizer.from_dict(document['normalization'])
     except (ConfigError, NormalizationError) as error:
         raise CheckpointError(f'{path}: {error}') from error
-    model = _skeleton(str(document['name']), config, normalizer, device, dtype)
-    load_weights(model.transformer, folder / 'transformer.safetensors', device, dtype)
-    load_weights(model.vae, folder / 'vae.safetensors', device, torch.float32)
+    model = skeleton(str(document['name']), config, normalizer, device, dtype)
+    load_weights(model.transformer, files['transformer'], device, dtype)
+    load_weights(model.vae, files['vae'], device, torch.float32)
+    for file in files.get(EMBEDDINGS, ()):
+        try:
+            model.text = build_text_encoder(config, load_file(file))
+        except (SafetensorError, OSError, TextError) as error:
+            raise CheckpointError(f'{file} cannot be read ({error}); copy the checkpoint again') from error
     return model
 
 
-def _skeleton(
-    name: str, config: ModelConfig, normalizer: ActionNormalizer, device: torch.device, dtype: torch.dtype
-) -> WorldModel:
-    """Build the parts without memory for their weights."""
-    with torch.device('meta'):
-        transformer, vae = WorldTransformer(config.transformer), build_vae(config.vae)
-    text = HashedTextEncoder(config.transformer.text_dim)
-    return WorldModel(name, config, transformer.eval(), vae.eval(), text, normalizer, device, dtype)
+def _files(path: Path, document: object) -> dict[str, list[Path]]:
+    """Read which files belong to which part."""
+    parts = (*PARTS, EMBEDDINGS)
+    fits = isinstance(document, dict) and set(PARTS) <= set(document) <= set(parts)
+    if not fits or not all(
+        isinstance(names, list) and names and all(isinstance(n, str) and Path(n).name == n for n in names)
+        for names in document.values()
+    ):
+        raise CheckpointError(
+            f'{path}: files is {document!r:.80}; it must list the files in this folder of {", ".join(PARTS)}'
+        )
+    return {part: [path.parent / name for name in names] for part, names in document.items()}
 
 
 def _check_profile(model: WorldModel, profile: RobotProfile) -> None:
@@ -206,11 +238,3 @@ def _check_profile(model: WorldModel, profile: RobotProfile) -> None:
                 f"model '{model.name}' does not fit robot '{profile.name}': {what} {ours} against {theirs}; "
                 'choose another checkpoint, preset or profile'
             )
-
-
-def _files() -> list[str]:
-    return [f'{part}.safetensors' for part in PARTS]
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')

@@ -2,7 +2,7 @@
 
 import math
 import types
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from lingbot_va_core.cache import EVICTIONS
@@ -10,9 +10,22 @@ from lingbot_va_core.canvas import canvas_size, view_sizes
 from lingbot_va_core.flow_matching import AXES
 from lingbot_va_core.robot import CAMERA_LAYOUTS
 
+MINILM_DIM = 384
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be read or contradicts itself."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(math.isfinite(value) and value > 0, f'{name} is {value}; it must be above 0')
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,27 @@ class WanVAEConfig:
 
 
 @dataclass(frozen=True)
+class TextConfig:
+    """The text encoder.
+
+    Attributes:
+        kind: 'umt5': that of the released checkpoints; 'minilm': a small one; 'hashed': without any weights.
+        length: rows of an embedded instruction, the unused ones zero.
+        source: where the weights of 'umt5' are: a folder or Hub id with text_encoder/ and tokenizer/; null: nowhere,
+            so that only known instructions can be used.
+    """
+
+    kind: str
+    length: int
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        kinds = ('hashed', 'minilm', 'umt5')
+        _require(self.kind in kinds, f"kind is '{self.kind}'; choose one of {', '.join(kinds)}")
+        _positive(self, 'length')
+
+
+@dataclass(frozen=True)
 class RolloutConfig:
     """How the model is run in the loop.
 
@@ -237,6 +271,7 @@ class ModelConfig:
     transformer: TransformerConfig
     vae: VAEConfig | WanVAEConfig
     rollout: RolloutConfig
+    text: TextConfig = field(default_factory=lambda: TextConfig('hashed', 32))
 
     def __post_init__(self) -> None:
         _require(bool(self.name), 'name is empty; give the model a name')
@@ -252,6 +287,10 @@ class ModelConfig:
                 f'rollout: a camera view of {height}x{width} pixels does not divide into tokens of {rows}x{columns}; '
                 'choose multiples (wrist views are half the size in tshape)',
             )
+        _require(
+            self.text.kind != 'minilm' or self.transformer.text_dim == MINILM_DIM,
+            f'transformer.text_dim is {self.transformer.text_dim}; text.kind minilm has {MINILM_DIM}',
+        )
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -279,24 +318,6 @@ class ModelConfig:
     def from_dict(cls, document: object) -> 'ModelConfig':
         """Read the JSON form; raises ConfigError naming the field, the value and what is allowed."""
         return _read(cls, document, 'config')
-
-
-def preset(name: str) -> ModelConfig:
-    """Return a named configuration; raises ConfigError for an unknown name."""
-    if name not in PRESETS:
-        raise ConfigError(f"preset '{name}' is unknown; choose one of {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-def _positive(config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(math.isfinite(value) and value > 0, f'{name} is {value}; it must be above 0')
 
 
 def _read(kind: Any, value: object, where: str) -> Any:
@@ -335,7 +356,7 @@ def _kind(value: object, where: str) -> str:
 def _read_dataclass(kind: Any, value: object, where: str) -> Any:
     if not isinstance(value, dict):
         raise ConfigError(f'{where} is {value!r}; it must be a mapping')
-    names = [field.name for field in fields(kind)]
+    names = [entry.name for entry in fields(kind)]
     missing, unknown = [n for n in names if n not in value], [str(n) for n in value if n not in names]
     if missing or unknown:
         problems = [f'missing {", ".join(missing)}'] * bool(missing) + [f'unknown {", ".join(unknown)}'] * bool(unknown)
@@ -346,37 +367,3 @@ def _read_dataclass(kind: Any, value: object, where: str) -> Any:
         return kind(**arguments)
     except ConfigError as error:
         raise ConfigError(f'{where}: {error}') from error
-
-
-PRESETS = {
-    # Small enough to train and to run on one CPU core: 36 + 16 tokens per latent frame, three video forwards that end
-    # half-way to clean (unshifted s = 0.5), four for the actions.
-    'tiny': ModelConfig(
-        name='tiny',
-        transformer=TransformerConfig(
-            num_layers=6,
-            num_heads=3,
-            head_dim=64,
-            video=ExpertConfig(width=192, ffn_width=384),
-            action=ExpertConfig(width=96, ffn_width=256),
-            latent_channels=24,
-            patch_size=(1, 1, 1),
-            text_dim=64,
-            freq_dim=128,
-        ),
-        vae=VAEConfig(kind='tiny', latent_channels=24, widths=(96, 128, 160)),
-        rollout=RolloutConfig(
-            height=64,
-            width=96,
-            camera_layout='tshape',
-            cameras=3,
-            chunk_frames=2,
-            actions_per_latent=16,
-            video_steps=4,
-            action_steps=4,
-            attn_window=6,
-            video_shift=1.0,
-            video_exec_step=3,
-        ),
-    ),
-}

@@ -24,7 +24,9 @@ THIRD_PARTY = {
     'cv2': ('opencv-python-headless', 'python3-opencv'),
     'cv_bridge': ('cv-bridge', 'cv_bridge'),
     'diffusers': ('diffusers', None),
+    'ftfy': ('ftfy', None),
     'gym_aloha': ('gym-aloha', None),
+    'huggingface_hub': ('huggingface_hub', None),
     'launch': (None, 'launch'),
     'launch_ros': (None, 'launch_ros'),
     'mujoco': ('mujoco', 'python3-mujoco-pip'),
@@ -32,7 +34,9 @@ THIRD_PARTY = {
     'rich': ('rich', 'python3-rich'),
     'rosbags': ('rosbags', 'python3-rosbags-pip'),
     'safetensors': ('safetensors', None),
+    'tokenizers': ('tokenizers', None),
     'torch': ('torch', 'python3-pytorch-pip'),
+    'transformers': ('transformers', None),
     'yaml': ('PyYAML', 'python3-yaml'),
 }
 # Imported only where a person asked for it: name with pip, and the file that pins it.

@@ -94,7 +94,7 @@ def _checked_parameters(args: argparse.Namespace) -> dict[str, Any]:
 
         load_profile(args.robot)
     if args.preset is not None:
-        from lingbot_va_core.config import preset
+        from lingbot_va_core.presets import preset
 
         preset(args.preset)
     if args.checkpoint and not Path(args.checkpoint).exists():

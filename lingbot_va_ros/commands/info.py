@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
-    from lingbot_va_core.config import preset
+    from lingbot_va_core.presets import preset
     from lingbot_va_ros.atomic import write_json
 
     description = describe(preset(args.preset), args.dtype)

@@ -68,7 +68,7 @@ def test_a_failed_save_keeps_the_older_checkpoint(
     def full(*_: object) -> None:
         raise OSError('no space left on device')
 
-    monkeypatch.setattr('lingbot_va_core.checkpoint.save_file', full)
+    monkeypatch.setattr('lingbot_va_core.weights.save_file', full)
     with pytest.raises(CheckpointError, match='cannot be written: no space left'):
         save_checkpoint(replace(tiny, name='newer'), folder)
     assert load_model(folder).name == tiny.name
@@ -98,10 +98,10 @@ def edit_weights(folder: Path, part: str, **changes: torch.Tensor | None) -> Non
     ('damage', 'message'),
     [
         (lambda f: f.rename(f.parent / 'moved'), 'no checkpoint folder at .*model; check the path'),
-        (lambda f: (f / 'config.json').unlink(), 'config.json is missing; a checkpoint needs it beside'),
+        (lambda f: (f / 'config.json').unlink(), 'config.json is missing, and so is transformer/config.json'),
         (lambda f: (f / 'config.json').write_text('{'), 'config.json cannot be read as JSON'),
         (lambda f: (f / 'config.json').write_text('[]'), 'must be a mapping with format, name'),
-        (lambda f: edit_config(f, format='lingbot_va-9'), "format is 'lingbot_va-9'; this version reads lingbot_va-1"),
+        (lambda f: edit_config(f, format='lingbot_va-9'), "format is 'lingbot_va-9'; this version reads lingbot_va-2"),
         (lambda f: edit_config(f, model={}), 'config: missing name, transformer, vae, rollout'),
         (lambda f: edit_config(f, normalization={}), 'normalization must be a mapping'),
         (lambda f: (f / 'vae.safetensors').unlink(), 'vae.safetensors is missing'),

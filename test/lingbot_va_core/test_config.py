@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from lingbot_va_core.config import ConfigError, ModelConfig, preset
+from lingbot_va_core.config import ConfigError, ModelConfig
+from lingbot_va_core.presets import preset
 
 
 def test_a_preset_survives_json() -> None:

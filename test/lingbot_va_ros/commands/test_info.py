@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lingbot_va_core.config import ExpertConfig, preset
+from lingbot_va_core.config import ExpertConfig
+from lingbot_va_core.presets import preset
 from lingbot_va_core.transformer import WorldTransformer
 from lingbot_va_ros import cli
 from lingbot_va_ros.commands.info import describe
@@ -62,4 +63,7 @@ def test_a_model_larger_than_memory_is_described_without_its_weights() -> None:
 
 def test_an_unknown_preset_exits_2(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(['info', '--preset', 'nope']) == 2
-    assert capsys.readouterr().err == "lingbot-va info: error: preset 'nope' is unknown; choose one of tiny\n"
+    assert capsys.readouterr().err == (
+        "lingbot-va info: error: preset 'nope' is unknown; choose one of lingbot-va-mot-5b, lingbot-va-shared-5b, tiny, "
+        'or a size between such as lingbot-va-mot-12x1024\n'
+    )
