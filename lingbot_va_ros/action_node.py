@@ -61,6 +61,11 @@ class ActionNode(ManagedNode):
     def setup(self) -> None:
         """Read the profile and create entities."""
         self._profile = profile = load_profile(self.value('robot'))
+        if any(arm.end_effector for arm in profile.arms):
+            raise RefusedError(
+                f'{profile.name} has end effectors in its action; this node commands joints: take end_effector out of '
+                'the profile and choose a checkpoint that was trained on joints'
+            )
         self._latent_clock = profile.clock
         self._dt = self._latent_clock.action_ns / NANOSECONDS
         fields = ('lower', 'upper', 'velocity', 'acceleration')

@@ -2,6 +2,7 @@
 
 import array
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from sensor_msgs.msg import JointState
 from support import Graph
 from trajectory_msgs.msg import JointTrajectory
 
-from lingbot_va_core.robot import load_profile
+from lingbot_va_core.robot import load_profile, profile_path
 from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Episode, ExecutedActions
 from lingbot_va_ros import qos
 from lingbot_va_ros.bringup import Bringup, BringupError
@@ -197,5 +198,16 @@ def test_a_window_too_short_to_stop_in_is_refused() -> None:
     with (
         pytest.raises(BringupError, match='window_points is 5, but a stop from full speed takes 8'),
         Bringup(ACTION, {'robot': 'aloha'}, node_parameters={'action': {'window_points': 5}}, log=lambda line: None),
+    ):
+        pass
+
+
+def test_a_robot_with_end_effectors_in_its_action_is_refused(tmp_path: Path) -> None:
+    profile = tmp_path / 'tool.yaml'
+    tool = '  left:\n    end_effector: {tool_frame: left_tool, base_frame: base_link}\n'
+    profile.write_text(profile_path('aloha').read_text().replace('  left:\n', tool))
+    with (
+        pytest.raises(BringupError, match='aloha has end effectors in its action; this node commands joints'),
+        Bringup(ACTION, {'robot': str(profile)}, log=lambda line: None),
     ):
         pass
