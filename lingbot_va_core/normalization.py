@@ -1,16 +1,19 @@
 """Actions in SI units to about -1..1 and back, by quantiles per channel."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lingbot_va_core.robot import ACTION_DIM, RobotProfile
+from lingbot_va_core.robot import ACTION_DIM, POSE_CHANNELS, RobotProfile
 
 GRIPPERS = (28, 29)
 EPSILON = 1e-6
+TRAINING_CLIP = 1.5  # outliers beyond the quantiles must not dominate the loss
 UNTRAINED_RANGE = 0.25  # rad
+UNTRAINED_REACH = 0.05  # m
 
 
 class NormalizationError(ValueError):
@@ -52,9 +55,16 @@ class ActionNormalizer:
     def from_profile(cls, profile: RobotProfile, joint_range: float = UNTRAINED_RANGE) -> 'ActionNormalizer':
         """Statistics for a model that has seen no data: +-joint_range around home, within the joint's limits.
 
-        An untrained model then moves its arms visibly but gently around home. Grippers have their full range.
+        An untrained model then moves its arms visibly but gently around home. Grippers have their full range. Poses of
+        end effectors, relative to the first of the episode, have +-5 cm and +-joint_range about each axis.
         """
         q01, q99 = [0.0] * ACTION_DIM, [0.0] * ACTION_DIM
+        reach, sine = UNTRAINED_REACH, math.sin(joint_range / 2)
+        for arm in profile.arms:
+            if arm.end_effector:
+                pose = slice(POSE_CHANNELS[arm.side][0], POSE_CHANNELS[arm.side][-1] + 1)
+                q01[pose] = [-reach] * 3 + [-sine] * 3 + [math.cos(joint_range / 2)]
+                q99[pose] = [reach] * 3 + [sine] * 3 + [1.0]
         for joint in profile.joints:
             low, high = joint.lower, joint.upper
             if joint.channel not in GRIPPERS:
@@ -66,13 +76,17 @@ class ActionNormalizer:
         """The mask as bool [30]."""
         return self._used.to(device)
 
-    def normalize(self, actions: Tensor) -> Tensor:
-        """Map SI actions [..., 30] to normalised ones of the same shape."""
+    def normalize(self, actions: Tensor, clip: float | None = None) -> Tensor:
+        """Map SI actions [..., 30] to normalised ones of the same shape, limited to +-clip (training: TRAINING_CLIP).
+
+        What a robot really did is never clipped: without `clip`, `denormalize` returns it.
+        """
         low, span, used = (t.to(actions.device) for t in (self._low, self._span, self._used))
-        return torch.where(used, 2.0 * (actions - low) / span - 1.0, 0.0)
+        normalized = torch.where(used, 2.0 * (actions - low) / span - 1.0, 0.0)
+        return normalized if clip is None else normalized.clamp(-clip, clip)
 
     def denormalize(self, actions: Tensor) -> Tensor:
-        """Map normalised actions [..., 30] to SI units, the exact inverse of `normalize`."""
+        """Map normalised actions [..., 30] to SI units, the exact inverse of `normalize` without a clip."""
         low, span, used = (t.to(actions.device) for t in (self._low, self._span, self._used))
         return torch.where(used, (actions + 1.0) / 2.0 * span + low, 0.0)
 

@@ -1,13 +1,17 @@
 """Action normalisation."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lingbot_va_core.normalization import ActionNormalizer, NormalizationError
-from lingbot_va_core.robot import RobotProfile
+from lingbot_va_core.normalization import TRAINING_CLIP, ActionNormalizer, NormalizationError
+from lingbot_va_core.poses import absolute_actions
+from lingbot_va_core.robot import EndEffector, RobotProfile
 
 
 @pytest.fixture
@@ -22,6 +26,48 @@ def test_denormalize_undoes_normalize_on_used_channels(normalizer: ActionNormali
     torch.testing.assert_close(back[..., used], actions[..., used], rtol=1e-5, atol=1e-5)
     assert not back[..., ~used].any()
     assert not normalizer.normalize(actions)[..., ~used].any()
+
+
+@given(st.lists(st.booleans(), min_size=30, max_size=30).filter(any), st.integers(0, 2**32 - 1))
+def test_any_statistics_are_undone_and_nothing_leaks_past_the_mask(mask: list[bool], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    low = random.uniform(-3, 3, 30)
+    high = low + random.choice([0.0, 1e-3, 1.0], 30)
+    normalizer = ActionNormalizer(tuple(low.tolist()), tuple(high.tolist()), tuple(mask))
+    used = torch.tensor(mask)
+    actions = torch.where(used, torch.from_numpy(random.uniform(-4, 4, (7, 30))), torch.nan)
+    normalized = normalizer.normalize(actions)
+    span = high - low + 1e-6
+    expected = 2 * (actions.numpy() - low) / span - 1
+    rounding = 3e-7 / span + 1e-6 * np.abs(expected)  # of the statistics to float32
+    assert (np.abs(normalized.numpy() - expected) <= rounding)[:, mask].all()
+    back = normalizer.denormalize(torch.where(used, normalized, torch.nan))
+    torch.testing.assert_close(back[:, used], actions[:, used], rtol=1e-6, atol=1e-6)
+    assert torch.equal(normalized[:, ~used], torch.zeros_like(normalized[:, ~used]))
+    assert torch.equal(back[:, ~used], torch.zeros_like(back[:, ~used]))
+
+
+def test_training_clips_outliers_and_nothing_else(normalizer: ActionNormalizer) -> None:
+    wide = torch.linspace(-3, 3, 60)[:, None].expand(60, 30)
+    actions = normalizer.denormalize(wide)
+    clipped = normalizer.normalize(actions, clip=TRAINING_CLIP)
+    assert clipped.abs().max() == 1.5
+    torch.testing.assert_close(clipped, normalizer.normalize(actions).clamp(-1.5, 1.5), rtol=0, atol=0)
+    assert normalizer.normalize(actions).abs().max() > 2.9
+
+
+def test_an_untrained_model_moves_tools_gently_about_their_first_pose(profile: RobotProfile) -> None:
+    tool = EndEffector(tool_frame='tool', base_frame='base')
+    arms = (replace(profile.arms[0], end_effector=tool), profile.arms[1])
+    tooled = replace(profile, arms=arms)
+    normalizer = ActionNormalizer.from_profile(tooled)
+    predicted = torch.rand(500, 30, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    origin = np.zeros(30)
+    origin[:7] = [0.4, 0.1, 0.3, 0.5, 0.5, 0.5, -0.5]
+    poses = absolute_actions(normalizer.denormalize(predicted).numpy(), tooled.mask, origin)[:, :7]
+    assert np.abs(poses[:, :3] - origin[:3]).max() <= 0.05 + 1e-6
+    angles = 2 * np.arccos(np.clip(np.abs(poses[:, 3:] @ origin[3:7]), 0, 1))
+    assert 0.1 < angles.max() < 0.5
 
 
 def test_quantiles_map_to_about_minus_one_and_one() -> None:
