@@ -250,7 +250,7 @@ class RolloutConfig:
         for name, choices in (('video_s_axis', AXES), ('cache_eviction', EVICTIONS)):
             value = getattr(self, name)
             _require(value in choices, f"{name} is '{value}'; choose one of {', '.join(choices)}")
-        _require(self.attn_window >= 4, f'attn_window is {self.attn_window}; it must be at least 4, one past chunk')
+        _require(self.attn_window >= 2, f'attn_window is {self.attn_window}; it must be at least 2, one chunk')
 
     @property
     def view_sizes(self) -> list[tuple[int, int]]:
