@@ -28,7 +28,7 @@ from lingbot_va_core.released import (
 )
 from lingbot_va_core.robot import ACTION_DIM, RobotProfile
 from lingbot_va_core.umt5 import LENGTH
-from lingbot_va_core.weights import UNUSED, CheckpointError, load_weights, write_weights
+from lingbot_va_core.weights import CheckpointError, legacy_shapes, load_weights, write_weights
 from lingbot_va_core.world_model import WorldModel, skeleton
 
 STEM = 'diffusion_pytorch_model'
@@ -141,8 +141,7 @@ def write_released(model: WorldModel, folder: Path) -> None:
             f"model '{model.name}' has an action expert or not the Wan VAE, for which the released layout has no "
             "place; use layout 'own'"
         )
-    legacy = torch.zeros(config.video.width, config.latent_channels, *config.patch_size, dtype=model.dtype)
-    unused = dict(zip(UNUSED, (legacy, legacy[:, 0, 0, 0, 0].clone()), strict=True))
+    unused = {name: torch.zeros(shape, dtype=model.dtype) for name, shape in legacy_shapes(config).items()}
     transformer = {
         '_class_name': 'WanTransformer3DModel', 'patch_size': config.patch_size,
         'num_attention_heads': config.num_heads, 'attention_head_dim': config.head_dim,

@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lingbot_va_core.config import TransformerConfig
+
 UNUSED = ('patch_embedding.weight', 'patch_embedding.bias')  # legacy weights of the released checkpoints
 SHARD_BYTES = 4 * 10**9
 SHOWN = 4  # names in an error message
@@ -148,6 +150,15 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, stem: str, limit:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in shard.items()}, folder / file)
         where |= dict.fromkeys(shard, file)
     return where
+
+
+def legacy_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the `UNUSED` tensors, a convolution; empty for a transformer that the released layout cannot hold."""
+    if config.action is not None:
+        return {}
+    weight, bias = UNUSED
+    width = config.video.width
+    return {weight: (width, config.latent_channels, *config.patch_size), bias: (width,)}
 
 
 def some(names: Sequence[str], separator: str = ', ') -> str:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from lingbot_va_core.config import ModelConfig
 
-EXAMPLE = 'lingbot-va info --preset tiny --keys'
+EXAMPLE = 'lingbot-va info --preset lingbot-va-shared-5b --keys'
 DTYPES = ('float32', 'bfloat16', 'float16')
 ACTION_PARTS = ('action_', 'condition_embedder_action.')
 EXPERT_PARTS = ('blocks.', 'scale_shift_table')  # of both streams where the action stream has no expert of its own
@@ -19,8 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description = 'Describe a model: parameters of each stream, tokens, memory of the cache, names of weights.'
     parser.epilog = f'example: {EXAMPLE}'
-    parser.add_argument('--preset', default='tiny', help='configuration of the model (default: %(default)s)')
-    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='of the cache (default: %(default)s)')
+    parser.add_argument(
+        '--preset',
+        default='tiny',
+        help='tiny, lingbot-va-shared-5b, lingbot-va-mot-5b, or a size between, such as lingbot-va-mot-12x1024: 12 '
+        'layers of width 1024 (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--dtype', choices=DTYPES, help='of the cache (default: bfloat16; of the preset tiny, float32)'
+    )
     parser.add_argument('--keys', action='store_true', help='list the weights of the transformer with their shapes')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the description with the keys to FILE')
 
@@ -30,28 +37,34 @@ def run(args: argparse.Namespace) -> int:
     from lingbot_va_core.presets import preset
     from lingbot_va_ros.atomic import write_json
 
-    description = describe(preset(args.preset), args.dtype)
+    config = preset(args.preset)
+    description = describe(config, args.dtype or ('float32' if config.name == 'tiny' else 'bfloat16'))
     for line in _lines(description):
         print(line)
     if args.keys:
         for name, shape in description['keys'].items():
-            print(f'{name}  {shape}')
+            print(f'{name}  {shape}' + '  (legacy, unused)' * (name in description['legacy_keys']))
     if args.json:
         write_json(args.json, description)
     return 0
 
 
 def describe(config: 'ModelConfig', dtype: str) -> dict[str, Any]:
-    """Return what there is to know about a model, as JSON."""
+    """Return what there is to know about a model, as JSON.
+
+    `keys` maps each weight of the transformer to its shape. In the released layout, where both streams share one set of
+    blocks, it contains the `legacy_keys`, which released files hold and no code uses; they are in no other count.
+    """
     import torch
 
     from lingbot_va_core.cache import KVCache
     from lingbot_va_core.transformer import WorldTransformer
-    from lingbot_va_core.vae import build_vae
+    from lingbot_va_core.weights import legacy_shapes
+    from lingbot_va_core.world_model import build_vae
 
     rollout, transformer = config.rollout, config.transformer
     with torch.device('meta'):
-        model, vae = WorldTransformer(transformer), build_vae(config.vae)
+        model, vae = WorldTransformer(transformer), build_vae(config)
     cache = KVCache(
         layers=transformer.num_layers,
         batch=2 if max(rollout.video_guidance, rollout.action_guidance) > 1 else 1,
@@ -62,16 +75,20 @@ def describe(config: 'ModelConfig', dtype: str) -> dict[str, Any]:
         dtype=getattr(torch, dtype),
     )
     keys = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+    legacy = {name: list(shape) for name, shape in legacy_shapes(transformer).items()}
     return {
         'preset': config.name,
         'parameters': {**_parameters(model, transformer.action is None), 'vae': _count(vae)},
+        'paper': _paper(model) if config.name == 'lingbot-va-mot-5b' else None,
         'tokens_per_latent_frame': {'video': config.video_tokens, 'action': rollout.actions_per_latent},
         'latent_shape': list(config.latent_shape),
         'chunk_frames': rollout.chunk_frames,
         'actions_per_chunk': rollout.chunk_frames * rollout.actions_per_latent,
         'cache': {'tokens': config.cache_slots, 'bytes': cache.nbytes, 'dtype': dtype},
         'config': config.to_dict(),
-        'keys': keys,
+        'tensors': {'used': len(keys), 'legacy': len(legacy), 'all': len(keys) + len(legacy)},
+        'legacy_keys': list(legacy),
+        'keys': {**keys, **legacy},
     }
 
 
@@ -88,6 +105,24 @@ def _parameters(model: 'nn.Module', one_expert: bool) -> dict[str, int]:
     return counts
 
 
+def _paper(model: 'nn.Module') -> dict[str, Any]:
+    """Compare the action stream's size with the paper's, see docs/model.md.
+
+    `width_excess` is what the projections of the joint attention have because one side of them is as wide as the video
+    stream; with both sides as wide as the action stream, `action_at_own_width` would be left.
+    """
+    narrow, wide = (model.config.action.width, model.config.video.width)
+    layers = model.config.num_layers
+    excess = layers * (4 * narrow * (wide - narrow) + 3 * (wide - narrow) + 2 * (wide - narrow))
+    action = _parameters(model, one_expert=False)['action']
+    return {
+        'video': 5_000_000_000,
+        'action': 350_000_000,
+        'width_excess': excess,
+        'action_at_own_width': action - excess,
+    }
+
+
 def _count(model: 'nn.Module') -> int:
     return sum(weight.numel() for weight in model.parameters())
 
@@ -95,15 +130,26 @@ def _count(model: 'nn.Module') -> int:
 def _lines(description: dict[str, Any]) -> list[str]:
     parameters, tokens, cache = (description[key] for key in ('parameters', 'tokens_per_latent_frame', 'cache'))
     streams = ', '.join(f'{name} {_millions(parameters[name])}' for name in ('video', 'action', 'shared'))
-    return [
+    tensors, paper = description['tensors'], description['paper']
+    released = f' and {tensors["legacy"]} legacy ones, {tensors["all"]} in all' if tensors['legacy'] else ''
+    lines = [
         f'preset            {description["preset"]}',
         f'transformer       {_millions(parameters["transformer"])} parameters ({streams})',
+        f'                  {tensors["used"]} tensors{released}',
         f'video VAE         {_millions(parameters["vae"])} parameters',
         f'latent frame      {" x ".join(map(str, description["latent_shape"]))} (channels, rows, columns)',
         f'tokens per frame  {tokens["video"]} video, {tokens["action"]} action',
         f'chunk             {description["chunk_frames"]} latent frames, {description["actions_per_chunk"]} actions',
         f'KV cache          {cache["tokens"]} tokens, {cache["bytes"] / 2**20:.1f} MiB in {cache["dtype"]}',
     ]
+    if paper:
+        lines[2:2] = [
+            f'                  paper: about {paper["video"] / 1e6:.0f} M and {paper["action"] / 1e6:.0f} M. Of our '
+            f'action stream, {_millions(paper["width_excess"])}',
+            '                  come from projecting its queries, keys, values and outputs to and from the width of the',
+            f'                  video stream in every layer; {_millions(paper["action_at_own_width"])} remain without',
+        ]
+    return lines
 
 
 def _millions(count: int) -> str:
