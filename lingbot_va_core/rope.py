@@ -50,7 +50,10 @@ def action_phases(head_dim: int, first: int, frames: int, actions: int, device: 
 
 
 def rotate(x: Tensor, phases: Tensor) -> Tensor:
-    """Rotate adjacent pairs of [B, L, heads, head_dim] by phases [L, head_dim / 2], in float32."""
+    """Rotate adjacent pairs of [B, L, heads, head_dim] by phases [L, head_dim / 2]; x's dtype.
+
+    In float32, which differs from the released model's float64 by no more than the last bits of a float32 result.
+    """
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * phases[:, None]).flatten(-2).type_as(x)
 

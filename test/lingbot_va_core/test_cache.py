@@ -93,21 +93,25 @@ OPERATIONS = st.one_of(st.sampled_from(['drop', 'replace', 'snapshot', 'rollback
 @given(operations=st.lists(OPERATIONS, max_size=30), spare=st.sampled_from([0, 6, 30]))
 def test_attention_over_the_cache_equals_recomputing_it(eviction: str, operations: list, spare: int) -> None:
     pool, model = cache(eviction, spare), ListModel(eviction)
-    kept, kept_model, index = pool.snapshot(), [], 0
+    kept, kept_model, index = pool.snapshot(spare), [], 0
+    lasts, behind = True, 0  # whether the snapshot must last, tokens kept behind it
     for step, operation in enumerate(operations):
         if operation == 'drop':
             pool.drop_predicted()
             model.held = [frame for frame in model.held if frame.kind is not Write.PREDICTED]
+            lasts = False
         elif operation == 'snapshot':
-            kept, kept_model = pool.snapshot(), list(model.held)
+            kept, kept_model = pool.snapshot(spare), list(model.held)
+            lasts, behind = True, 0
         elif operation == 'rollback':
             try:
                 pool.rollback(kept)
-                model.held = list(kept_model)
+                model.held, behind = list(kept_model), 0
             except CacheError:
-                pass  # its slots were overwritten; then nothing may have changed
+                assert not lasts  # its slots were overwritten; then nothing may have changed
         elif operation == 'fail':
             model.evict(4)
+            lasts = lasts and behind + 4 <= spare
             with pytest.raises(ZeroDivisionError), pool.write('video', index, 2, 2, Write.CLEAN) as slots:
                 slots.extend(0, noise(step, 4), noise(step, 4))
                 raise ZeroDivisionError
@@ -117,6 +121,7 @@ def test_attention_over_the_cache_equals_recomputing_it(eviction: str, operation
                 position, frames = model.replaceable()
                 if not frames:
                     continue
+                lasts = False
                 first, tokens, kind = model.held[position].index, model.held[position].tokens, Write.REPLACE
                 if eviction == 'released' and position == 0 and pool.entries[0].stop - pool.entries[0].start != tokens:
                     continue
@@ -124,6 +129,8 @@ def test_attention_over_the_cache_equals_recomputing_it(eviction: str, operation
                 (frames, tokens, kind), first = operation, index
                 model.evict(frames * tokens)
                 index += frames
+                lasts = lasts and behind + frames * tokens <= spare
+                behind += 0 if kind is Write.TRANSIENT else frames * tokens
             key, value = noise(2 * step, frames * tokens), noise(2 * step + 1, frames * tokens)
             own = [
                 Frame(first + i, Write.CLEAN if kind is Write.REPLACE else kind, k, v)

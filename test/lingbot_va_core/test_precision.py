@@ -19,6 +19,7 @@ DEVICES = [
     pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU')),
 ]
 BFLOAT16 = torch.bfloat16
+CPU = torch.device('cpu')
 
 
 def build(action: ExpertConfig | None) -> WorldTransformer:
@@ -85,7 +86,7 @@ def test_timesteps_are_told_apart_in_half_precision() -> None:
 
 
 def test_the_rotation_is_exact_to_the_last_bits_of_the_input() -> None:
-    phases = torch.cat([video_phases(24, 900, 2, 3, 4, torch.device('cpu')), action_phases(24, 900, 2, 5, 'cpu')])
+    phases = torch.cat([video_phases(24, 900, 2, 3, 4, CPU), action_phases(24, 900, 2, 5, CPU)])
     x = torch.randn(2, len(phases), 3, 24, generator=torch.Generator().manual_seed(0))
     exact = torch.view_as_real(
         torch.view_as_complex(x.double().unflatten(-1, (-1, 2))) * phases.to(torch.complex128)[:, None]
@@ -101,7 +102,7 @@ def test_the_rotation_is_exact_to_the_last_bits_of_the_input() -> None:
 
 def test_phases_are_exact_far_into_an_episode() -> None:
     frame, actions = 1000, 16
-    phases = action_phases(128, frame, 1, actions, torch.device('cpu'))
+    phases = action_phases(128, frame, 1, actions, CPU)
     positions = frame + torch.arange(1, actions + 1, dtype=torch.float64) / (actions + 1)
     angle = positions[:, None] * 1e4 ** -(torch.arange(0, 44, 2, dtype=torch.float64) / 44)
     exact = torch.polar(torch.ones_like(angle), angle.float().double())

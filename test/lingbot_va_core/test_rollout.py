@@ -201,6 +201,15 @@ def rows(model: WorldModel) -> list[tuple[str, Write, int]]:
     return seen
 
 
+def test_the_instruction_is_embedded_once(small: WorldModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, text_context = [], WorldTransformer.text_context
+    monkeypatch.setattr(
+        WorldTransformer, 'text_context', lambda self, x: calls.append(x.shape[0]) or text_context(self, x)
+    )
+    rows(configure(small, video_guidance=5.0))
+    assert calls == [2]  # one call, with and without the instruction, for two chunks
+
+
 def test_only_what_is_read_is_computed(small: WorldModel) -> None:
     steps = {**FULL, 'action_steps': 3}
     video, action = ('video', Write.TRANSIENT), ('action', Write.TRANSIENT)
