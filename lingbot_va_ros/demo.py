@@ -119,7 +119,7 @@ def _record_task(graph: Bringup, options: DemoOptions, bag: Path, output: Output
     model = read_parameters('world_model', ['robot', 'preset', 'checkpoint', 'model_seed'], options.namespace, check)
     task = read_parameters('sim_bridge', ['task', 'instruction', 'seed'], options.namespace, check)
     robot, instruction = model.pop('robot'), options.instruction or task.pop('instruction')
-    if model['checkpoint']:
+    if model['checkpoint'] and Path(model['checkpoint']).exists():  # else a Hub id
         model['checkpoint'] = str(Path(model['checkpoint']).absolute())
     arguments = ['--robot', robot, '--out', str(bag), '--namespace', options.namespace]
     for key, value in (model | task).items():

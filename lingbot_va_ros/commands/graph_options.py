@@ -97,8 +97,11 @@ def _checked_parameters(args: argparse.Namespace) -> dict[str, Any]:
         from lingbot_va_core.presets import preset
 
         preset(args.preset)
-    if args.checkpoint and not Path(args.checkpoint).exists():
-        raise ValueError(f'--checkpoint is {args.checkpoint}; there is no such file or folder')
+    if args.checkpoint:
+        from lingbot_va_core.hub import is_hub_id
+
+        if not Path(args.checkpoint).exists() and not is_hub_id(args.checkpoint):
+            raise ValueError(f'--checkpoint is {args.checkpoint}; there is no such file or folder')
     if args.seed is not None and not 0 <= args.seed <= HIGHEST_SEED:
         raise ValueError(f'--seed is {args.seed}; it must be from 0 to {HIGHEST_SEED}')
     factor = args.real_time_factor
