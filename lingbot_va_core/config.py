@@ -280,13 +280,20 @@ class ModelConfig:
             f'transformer.latent_channels is {self.transformer.latent_channels} but vae.latent_channels is '
             f'{self.vae.latent_channels}; they must be equal',
         )
-        rows, columns = (self.vae.stride * patch for patch in self.transformer.patch_size[1:])
+        stride = self.vae.stride
         for height, width in self.rollout.view_sizes:
             _require(
-                height % rows == 0 and width % columns == 0,
-                f'rollout: a camera view of {height}x{width} pixels does not divide into tokens of {rows}x{columns}; '
+                height % stride == 0 and width % stride == 0,
+                f'rollout: a camera view of {height}x{width} pixels does not divide into latents of {stride}x{stride}; '
                 'choose multiples (wrist views are half the size in tshape)',
             )
+        rows, columns = (stride * patch for patch in self.transformer.patch_size[1:])
+        height, width = self.rollout.canvas_size
+        _require(
+            height % rows == 0 and width % columns == 0,
+            f'rollout: the canvas of all views, {height}x{width} pixels, does not divide into tokens of '
+            f'{rows}x{columns}; choose multiples of {rows} and {columns} for height and width, twice that in tshape',
+        )
         _require(
             self.text.kind != 'minilm' or self.transformer.text_dim == MINILM_DIM,
             f'transformer.text_dim is {self.transformer.text_dim}; text.kind minilm has {MINILM_DIM}',

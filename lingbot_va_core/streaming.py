@@ -1,16 +1,42 @@
 """Camera images to canvas latents and back, one latent frame after the other."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lingbot_va_core.canvas import CanvasError, join, split, to_images, to_pixels
 from lingbot_va_core.config import RolloutConfig
-from lingbot_va_core.vae import VAEState, VideoVAE
+from lingbot_va_core.vae import VAEError, VAEState, VideoVAE
 
 StreamState = tuple[VAEState, ...] | None
+
+
+def save_state(state: StreamState, path: Path | str) -> None:
+    """Write the state of a stream as safetensors, whole or not at all; tensors are named `<group>.<index>`."""
+    path = Path(path)
+    tensors = {f'{group}.{i}': tensor for group, own in enumerate(state or ()) for i, tensor in enumerate(own)}
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.') as scratch:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, Path(scratch) / 'state')
+        (Path(scratch) / 'state').replace(path)
+
+
+def load_state(path: Path | str, device: torch.device | str = 'cpu') -> StreamState:
+    """Read what `save_state` wrote; raises VAEError for anything else."""
+    try:
+        tensors = load_file(path, device=str(device))
+        groups: dict[int, dict[int, Tensor]] = {}
+        for name, tensor in tensors.items():
+            group, index = map(int, name.split('.'))
+            groups.setdefault(group, {})[index] = tensor
+        return tuple(tuple(own[i] for i in range(len(own))) for _, own in sorted(groups.items())) or None
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise VAEError(f'{path} is not the saved state of a stream: {error}') from error
 
 
 class _CameraStream:

@@ -53,7 +53,7 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
         (('rollout', 'video_exec_step'), 9, 'video_exec_step is 9; it must be from 1 to video_steps = 4'),
         (('rollout', 'video_guidance'), 0.5, 'video_guidance is 0.5; it must be at least 1'),
         (('rollout', 'attn_window'), 1, 'attn_window is 1; it must be at least 2'),
-        (('rollout', 'height'), 48, 'a camera view of 24x48 pixels does not divide into tokens of 16x16'),
+        (('rollout', 'height'), 48, 'a camera view of 24x48 pixels does not divide into latents of 16x16'),
     ],
 )
 def test_a_wrong_value_is_named_with_the_remedy(path: tuple[str, ...], value: object, message: str) -> None:

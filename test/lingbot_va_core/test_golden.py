@@ -62,6 +62,7 @@ TSHAPE = {'env_type': 'robotwin_tshape', 'width': 64}
 SETTINGS: list[dict[str, Any]] = [
     {},
     {**TSHAPE, 'guidance_scale': 5, 'attn_window': 72},
+    {**TSHAPE, 'width': 96, 'action_per_frame': 2},  # a token in which both wrists meet
     {**TSHAPE, 'frame_chunk_size': 3, 'attn_window': 4, 'video_exec_step': 2, 'cycles': 5},
     {'obs_cam_keys': ['front'], 'frame_chunk_size': 1, 'attn_window': 4, 'action_guidance_scale': 2.0, 'cycles': 6},
     {'obs_cam_keys': ['a', 'b'], 'frame_chunk_size': 4, 'action_per_frame': 5, 'video_exec_step': 3, 'attn_window': 5},

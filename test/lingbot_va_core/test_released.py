@@ -113,7 +113,8 @@ def test_what_cannot_be_translated_is_named(translate: Any, document: Any, messa
         ('rollout', {**DOCUMENT['rollout'], 'used_action_channel_ids': [1, 30]}, r'used_action_channel_ids is \[1, 30'),
         ('rollout', {**DOCUMENT['rollout'], 'used_action_channel_ids': [1, 1]}, r'used_action_channel_ids is \[1, 1'),
         ('rollout', {**DOCUMENT['rollout'], 'patch_size': [1, 1, 1]}, 'patch_size is .1, 1, 1., but that of the'),
-        ('rollout', {**DOCUMENT['rollout'], 'height': 72}, 'does not divide into tokens'),
+        ('rollout', {**DOCUMENT['rollout'], 'height': 72}, '72x32 pixels does not divide into latents of 16'),
+        ('rollout', {**DOCUMENT['rollout'], 'height': 48}, '48x96 pixels, does not divide into tokens of 32x32'),
     ],
 )
 def test_parts_that_contradict_each_other_are_named(part: str, value: Any, message: str) -> None:

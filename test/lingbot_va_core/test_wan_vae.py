@@ -1,18 +1,20 @@
 """The Wan2.2 VAE: agreement with diffusers' own whole-clip code, streams with explicit state."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lingbot_va_core.canvas import split, to_pixels
 from lingbot_va_core.config import RolloutConfig, WanVAEConfig
 from lingbot_va_core.initialization import initialize_vae
-from lingbot_va_core.streaming import StreamingDecoder, StreamingEncoder
+from lingbot_va_core.streaming import StreamingDecoder, StreamingEncoder, load_state, save_state
 from lingbot_va_core.vae import VAEError, build_vae
 from lingbot_va_core.wan_vae import WanVAE, fold, unfold
 
@@ -181,14 +183,47 @@ def test_bf16_runs_and_stays_close() -> None:
     assert (latents - WHOLE).abs().max() < 0.1 * WHOLE.abs().max()
 
 
+def noise(frames: int, cameras: int) -> list[list[np.ndarray]]:
+    random = np.random.default_rng(0)
+    return [[random.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(cameras)] for _ in range(frames)]
+
+
+def test_streams_are_saved_and_go_on_from_the_file(tmp_path: Path) -> None:
+    rollout = RolloutConfig(
+        height=64, width=64, camera_layout='tshape', cameras=3, chunk_frames=1, actions_per_latent=1, video_steps=1,
+        action_steps=1, attn_window=4,
+    )  # fmt: skip
+    images = noise(5, 3)
+    encoder, decoder = StreamingEncoder(VAE, rollout), StreamingDecoder(VAE, rollout)
+    first = encoder.encode(images[:1])
+    decoder.decode(first)
+    save_state(encoder.state, tmp_path / 'encoder')
+    save_state(decoder.state, tmp_path / 'decoder')
+    save_state(None, tmp_path / 'fresh')
+    latents, expected = encoder.encode(images[1:]), decoder.decode(first)
+    other, other_decoder = StreamingEncoder(VAE, rollout), StreamingDecoder(VAE, rollout)
+    other.state, other_decoder.state = load_state(tmp_path / 'encoder'), load_state(tmp_path / 'decoder')
+    assert torch.equal(other.encode(images[1:]), latents)
+    assert np.array_equal(other_decoder.decode(first)[3][2], expected[3][2])
+    assert load_state(tmp_path / 'fresh') is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['decoder', 'encoder', 'fresh']
+
+
+def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / 'state').write_bytes(b'nonsense')
+    save_file({'weight': torch.ones(1)}, tmp_path / 'other')
+    for name in ('state', 'other', 'missing'):
+        with pytest.raises(VAEError, match=f'{name} is not the saved state of a stream'):
+            load_state(tmp_path / name)
+
+
 @pytest.mark.parametrize(('layout', 'cameras'), [('width', 2), ('tshape', 3)])
 def test_every_camera_is_encoded_and_decoded_as_if_it_were_alone(layout: str, cameras: int) -> None:
     rollout = RolloutConfig(
         height=64, width=64, camera_layout=layout, cameras=cameras, chunk_frames=1, actions_per_latent=1,
         video_steps=1, action_steps=1, attn_window=4,
     )  # fmt: skip
-    random = np.random.default_rng(0)
-    images = [[random.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(cameras)] for _ in range(5)]
+    images = noise(5, cameras)
     encoder, decoder = StreamingEncoder(VAE, rollout, cameras), StreamingDecoder(VAE, rollout, cameras)
     canvas = torch.cat([encoder.encode(images[:1]), encoder.encode(images[1:])])
     assert canvas.shape == ((2, 6, 6, 4) if layout == 'tshape' else (2, 6, 4, 8))
