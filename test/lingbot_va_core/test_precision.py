@@ -74,15 +74,19 @@ def test_the_closed_loop_in_half_precision(tiny: WorldModel, device: str) -> Non
 
 def test_timesteps_are_told_apart_in_half_precision() -> None:
     """999 and 1000 are the same number in bfloat16; their sinusoids are not."""
-    embedder = ConditionEmbedder(64, 32, 8).requires_grad_(False)
-    half = ConditionEmbedder(64, 32, 8).to(BFLOAT16).requires_grad_(False)
-    half.load_state_dict(embedder.state_dict())
+    embedder = ConditionEmbedder(64, 32, 8).to(BFLOAT16).requires_grad_(False)
     timesteps = torch.tensor([999.0, 1000.0])
     assert timesteps.to(BFLOAT16).unique().numel() == 1
-    exact, ours = embedder.time(timesteps)[0], half.time(timesteps)[0]
-    assert ours.dtype == torch.float32
-    distance = (exact[0] - exact[1]).norm()
-    assert (ours - exact).norm(dim=1).max() < 0.2 * distance
+    angle = timesteps.double()[:, None] * 1e4 ** -(torch.arange(16, dtype=torch.float64) / 16)
+    first, second = (
+        (layer.weight.double(), layer.bias.double())
+        for layer in (embedder.time_embedder.linear_1, embedder.time_embedder.linear_2)
+    )
+    hidden = torch.nn.functional.silu(torch.cat([angle.cos(), angle.sin()], dim=1) @ first[0].T + first[1])
+    exact = hidden @ second[0].T + second[1]
+    embedding, modulation = embedder.time(timesteps)
+    assert embedding.dtype == modulation.dtype == torch.float32
+    assert (embedding - exact).norm(dim=1).max() < 0.1 * (exact[0] - exact[1]).norm()
 
 
 def test_the_rotation_is_exact_to_the_last_bits_of_the_input() -> None:
@@ -113,10 +117,12 @@ def test_norms_and_residual_sums_are_taken_in_float32() -> None:
     generator = torch.Generator().manual_seed(0)
     x = (100 + torch.randn(1, 2, 3, 64, generator=generator)).to(BFLOAT16)
     shift, scale, gate = torch.randn(3, 2, 1, 64, generator=generator)
-    exact = torch.nn.functional.layer_norm(x.double(), (64,), eps=1e-6)
-    assert relative(normalize(x, 1e-6), exact) < 2**-8
-    assert relative(modulate(x, shift, scale, 1e-6), exact * scale + shift) < 2**-8
     y = torch.randn(1, 2, 3, 64, generator=generator).to(BFLOAT16)
-    ours = add_gated(x, y, gate)
-    assert ours.dtype == BFLOAT16
-    assert torch.equal(ours, (x.double() + y.double() * gate.double()).to(BFLOAT16))
+    exact = torch.nn.functional.layer_norm(x.double(), (64,), eps=1e-6)
+    for ours, unrounded in (
+        (normalize(x, 1e-6), exact),
+        (modulate(x, shift, scale, 1e-6), exact * scale + shift),
+        (add_gated(x, y, gate), x.double() + y.double() * gate.double()),
+    ):
+        assert ours.dtype == BFLOAT16
+        assert (ours != unrounded.to(BFLOAT16)).double().mean() < 0.01  # rounded once, at the end
