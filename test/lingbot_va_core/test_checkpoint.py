@@ -8,9 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lingbot_va_core import checkpoint
 from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_model, save_checkpoint
 from lingbot_va_core.config import ConfigError
+from lingbot_va_core.normalization import ActionNormalizer
 from lingbot_va_core.robot import RobotProfile
+from lingbot_va_core.text import remember
+from lingbot_va_core.weights import write_weights
 
 
 @pytest.fixture
@@ -83,6 +87,54 @@ def test_saving_never_replaces_something_else(tiny: WorldModel, tmp_path: Path) 
     assert (tmp_path / 'photos' / 'cat.jpg').exists()
 
 
+def test_large_weights_are_read_back_from_their_shards(
+    tiny: WorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, 'write_weights', lambda *args: write_weights(*args, 4_000_000))
+    save_checkpoint(tiny, tmp_path / 'model')
+    assert len(list((tmp_path / 'model').glob('transformer-*-of-*.safetensors'))) > 2
+    model = load_model(tmp_path / 'model')
+    assert all(torch.equal(tensor, weights(model)[name]) for name, tensor in weights(tiny).items())
+
+
+def test_embeddings_of_known_instructions_travel_with_a_checkpoint(tiny: WorldModel, tmp_path: Path) -> None:
+    instructions = ['lift the cube', "café: d'accord"]
+    save_checkpoint(replace(tiny, text=remember(tiny.text, instructions)), tmp_path / 'model')
+    text = load_model(tmp_path / 'model').text
+    assert set(text.table) == {*instructions, ''}
+    for instruction in (*instructions, '', 'open the drawer'):
+        assert torch.equal(text.encode(instruction), tiny.text.encode(instruction))
+
+
+def test_settings_can_be_given_in_place_of_those_of_the_checkpoint(tiny: WorldModel, folder: Path) -> None:
+    rollout = replace(tiny.config.rollout, chunk_frames=1)
+    normalizer = ActionNormalizer((-1.0,) * 30, (1.0,) * 30, tiny.normalizer.mask)
+    model = load_model(folder, rollout=rollout, normalizer=normalizer)
+    assert (model.config.rollout, model.normalizer) == (rollout, normalizer)
+    assert model.config.transformer == tiny.config.transformer
+
+
+def test_a_folder_that_cannot_be_moved_into_place_leaves_the_older_one(
+    tiny: WorldModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def refuse_new(self: Path, target: Path) -> Path:
+        if self.name == 'new':
+            raise OSError('device is gone')
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, 'rename', refuse_new)
+    with pytest.raises(CheckpointError, match='cannot be written: device is gone'):
+        save_checkpoint(replace(tiny, name='newer'), folder)
+    assert load_model(folder).name == tiny.name
+
+
+def test_a_layout_must_be_known(tiny: WorldModel, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="layout is 'zip'; choose one of own, released"):
+        save_checkpoint(tiny, tmp_path / 'model', layout='zip')
+
+
 def edit_config(folder: Path, **changes: object) -> None:
     path = folder / 'config.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -104,6 +156,8 @@ def edit_weights(folder: Path, part: str, **changes: torch.Tensor | None) -> Non
         (lambda f: edit_config(f, format='lingbot_va-9'), "format is 'lingbot_va-9'; this version reads lingbot_va-2"),
         (lambda f: edit_config(f, model={}), 'config: missing name, transformer, vae, rollout'),
         (lambda f: edit_config(f, normalization={}), 'normalization must be a mapping'),
+        (lambda f: edit_config(f, files={'transformer': ['a.safetensors']}), 'files is .*it must list the files'),
+        (lambda f: edit_config(f, files={'transformer': ['../a'], 'vae': ['b']}), 'files is .*it must list the files'),
         (lambda f: (f / 'vae.safetensors').unlink(), 'vae.safetensors is missing'),
         (lambda f: (f / 'vae.safetensors').write_bytes(b'\x00' * 20), 'cannot be read as safetensors'),
         (lambda f: edit_weights(f, 'transformer', proj_out__bias=None), 'misses proj_out.bias; its config.json'),

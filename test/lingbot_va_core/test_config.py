@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lingbot_va_core.config import ConfigError, ModelConfig
+from lingbot_va_core.config import ConfigError, ExpertConfig, ModelConfig
 from lingbot_va_core.presets import preset
 
 
@@ -29,6 +29,27 @@ def test_sizes_of_the_tiny_preset() -> None:
     assert config.cache_slots == 3 * 2 * (36 + 16)
 
 
+@pytest.mark.parametrize('name', ['lingbot-va-shared-5b', 'lingbot-va-mot-5b', 'lingbot-va-mot-4x512'])
+def test_a_published_size_survives_json(name: str) -> None:
+    config = preset(name)
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_sizes_of_the_published_presets() -> None:
+    shared, mot = preset('lingbot-va-shared-5b'), preset('lingbot-va-mot-5b')
+    assert (shared.transformer.action, mot.transformer.action) == (None, ExpertConfig(768, 3584))
+    assert shared.transformer.video == mot.transformer.video == ExpertConfig(3072, 14336)
+    assert (shared.video_tokens, shared.latent_shape) == (120, (48, 24, 20))
+    assert (mot.video_tokens, mot.latent_shape) == (192, (48, 16, 48))
+    assert shared.cache_slots == 36 * 2 * 136
+
+
+@pytest.mark.parametrize('name', ['lingbot-va-mot-0x256', 'lingbot-va-mot-2x200', 'lingbot-va-shared-2x99999'])
+def test_a_size_between_must_be_buildable(name: str) -> None:
+    with pytest.raises(ConfigError, match='give 1 to 256 layers and a multiple of 128'):
+        preset(name)
+
+
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'huge' is unknown; choose one of .*tiny"):
         preset('huge')
@@ -45,6 +66,8 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
         (('transformer', 'num_layers'), True, 'config.transformer.num_layers is True'),
         (('transformer', 'eps'), float('nan'), 'eps is nan'),
         (('transformer', 'latent_channels'), 48, 'latent_channels is 48 but vae.latent_channels is 24'),
+        (('text', 'kind'), 'bert', "kind is 'bert'; choose one of hashed, minilm, umt5"),
+        (('transformer', 'text_dim'), 64, 'text_dim is 64; text.kind minilm has 384'),
         (('vae', 'kind'), 'huge', "kind is 'huge'; choose"),
         (('vae', 'widths'), [96, 128, 161], 'widths is'),
         (('rollout', 'chunk_frames'), 0, 'chunk_frames is 0; it must be above 0'),
