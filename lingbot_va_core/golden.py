@@ -208,7 +208,8 @@ def _read_rollout(path: Path, released: ReleasedModel, cycles: int) -> dict[str,
     expected = _expected_shapes(released, cycles)
     missing = [name for name in expected if name not in tensors]
     if missing:
-        raise GoldenError(f'{path} lacks {", ".join(missing)}')
+        more = f' and {len(missing) - 8} more' if len(missing) > 8 else ''
+        raise GoldenError(f'{path} lacks {", ".join(missing[:8])}{more}')
     wrong = [
         f'{name} is {list(tensors[name].shape)} and must be {["any" if n is None else n for n in shape]}'
         for name, shape in expected.items()
@@ -217,6 +218,12 @@ def _read_rollout(path: Path, released: ReleasedModel, cycles: int) -> dict[str,
     ]
     if wrong:
         raise GoldenError(f'{path}: {"; ".join(wrong)}')
+    for name in expected:
+        image = '.obs0.' in name or '.keyframes.' in name
+        if image != (tensors[name].dtype == torch.uint8):
+            raise GoldenError(f'{path}: {name} is {tensors[name].dtype}; images, and only these, must be uint8')
+        if not tensors[name].isfinite().all():
+            raise GoldenError(f'{path}: {name} has a value that is not finite')
     for cycle in range(cycles):
         after = tensors[f'cycle{cycle}.frame_st_id_after'].item()
         wanted = (cycle + 1) * released.config.rollout.chunk_frames

@@ -127,6 +127,16 @@ def edit_tensors(folder: Path, file: str, **changes: torch.Tensor | None) -> Non
             'frame_st_id_after is 3; whole chunks lead to 2',
         ),
         (lambda f: edit_tensors(f, 'rollout.safetensors', prompt_embeds=torch.zeros(1, 513, 8)), '513 rows'),
+        (
+            lambda f: edit_tensors(f, 'rollout.safetensors', **{'cycle0.obs0.high': torch.zeros(40, 52, 3)}),
+            'cycle0.obs0.high is torch.float32; images, and only these, must be uint8',
+        ),
+        (
+            lambda f: edit_tensors(
+                f, 'rollout.safetensors', **{'cycle1.out.actions': torch.full((6, 2, 3), torch.nan)}
+            ),
+            'cycle1.out.actions has a value that is not finite',
+        ),
     ],
 )
 def test_a_bad_folder_is_refused_in_one_line(damage: Callable[[Path], Any], message: str, folder: Path) -> None:
