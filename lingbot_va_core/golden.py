@@ -21,14 +21,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_weights
 from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.config import ConfigError
 from lingbot_va_core.released import ReleasedModel, released_model
 from lingbot_va_core.session import Session
 from lingbot_va_core.streaming import StreamingEncoder
-from lingbot_va_core.transformer import WorldTransformer
-from lingbot_va_core.vae import build_vae
+from lingbot_va_core.weights import CheckpointError, load_weights
+from lingbot_va_core.world_model import WorldModel, skeleton
 
 TEXT_ROWS = 512
 PARTS = ('transformer', 'vae', 'rollout', 'norm_stat', 'cycles')
@@ -103,16 +102,12 @@ def load_golden(
     try:
         released = released_model(folder.name, *(document[part] for part in PARTS[:4]))
         tensors = _read_rollout(folder / 'rollout.safetensors', released, document['cycles'])
-        with torch.device('meta'):
-            transformer, vae = WorldTransformer(released.config.transformer), build_vae(released.config.vae)
-        load_weights(transformer, folder / 'transformer.safetensors', device, dtype)
-        load_weights(vae, folder / 'vae.safetensors', device, torch.float32)
+        model = skeleton(folder.name, released.config, released.normalizer, device, dtype)
+        load_weights(model.transformer, folder / 'transformer.safetensors', device, dtype)
+        load_weights(model.vae, folder / 'vae.safetensors', device, torch.float32)
     except (ConfigError, CheckpointError) as error:
         raise GoldenError(f'{folder}: {error}') from error
-    text = RecordedText(tensors['prompt_embeds'], tensors.get('negative_prompt_embeds'))
-    model = WorldModel(
-        folder.name, released.config, transformer.eval(), vae.eval(), text, released.normalizer, device, dtype
-    )
+    model.text = RecordedText(tensors['prompt_embeds'], tensors.get('negative_prompt_embeds'))
     return GoldenRollout(released, model, tensors, document['cycles'])
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lingbot_va_core.config import ModelConfig, WanVAEConfig
+from lingbot_va_core.config import ModelConfig
 from lingbot_va_core.hub import HubError, locate
 from lingbot_va_core.minilm import MiniLMTextEncoder
 from lingbot_va_core.normalization import ActionNormalizer
 from lingbot_va_core.text import HashedTextEncoder, KnownPrompts, TextEncoder
 from lingbot_va_core.transformer import WorldTransformer
 from lingbot_va_core.umt5 import UMT5TextEncoder
-from lingbot_va_core.vae import TinyVAE, VideoVAE
+from lingbot_va_core.vae import VideoVAE, build_vae
 
 
 @dataclass
@@ -41,18 +41,9 @@ def skeleton(
 ) -> WorldModel:
     """Build the parts without memory for their weights."""
     with torch.device('meta'):
-        transformer, vae = WorldTransformer(config.transformer), build_vae(config)
+        transformer, vae = WorldTransformer(config.transformer), build_vae(config.vae)
     text = build_text_encoder(config)
     return WorldModel(name, config, transformer.eval(), vae.eval(), text, normalizer, device, dtype)
-
-
-def build_vae(config: ModelConfig) -> VideoVAE:
-    """Build the video VAE with weights that torch's layers begin with."""
-    if isinstance(config.vae, WanVAEConfig):
-        from lingbot_va_core.wan_vae import WanVAE
-
-        return WanVAE(config.vae)
-    return TinyVAE(config.vae)
 
 
 def build_text_encoder(config: ModelConfig, known: Mapping[str, Tensor] | None = None) -> TextEncoder:

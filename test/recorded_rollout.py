@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lingbot_va_core.checkpoint import WorldModel
 from lingbot_va_core.golden import RecordedText
 from lingbot_va_core.initialization import initialize_transformer, initialize_vae
 from lingbot_va_core.released import released_model
@@ -20,6 +19,7 @@ from lingbot_va_core.session import Session
 from lingbot_va_core.transformer import WorldTransformer
 from lingbot_va_core.vae import build_vae
 from lingbot_va_core.wan_vae import fold
+from lingbot_va_core.world_model import WorldModel
 
 CHANNELS = 6
 TRANSFORMER = {

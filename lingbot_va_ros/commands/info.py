@@ -59,12 +59,12 @@ def describe(config: 'ModelConfig', dtype: str) -> dict[str, Any]:
 
     from lingbot_va_core.cache import KVCache
     from lingbot_va_core.transformer import WorldTransformer
+    from lingbot_va_core.vae import build_vae
     from lingbot_va_core.weights import legacy_shapes
-    from lingbot_va_core.world_model import build_vae
 
     rollout, transformer = config.rollout, config.transformer
     with torch.device('meta'):
-        model, vae = WorldTransformer(transformer), build_vae(config)
+        model, vae = WorldTransformer(transformer), build_vae(config.vae)
     cache = KVCache(
         layers=transformer.num_layers,
         batch=2 if max(rollout.video_guidance, rollout.action_guidance) > 1 else 1,
