@@ -64,7 +64,7 @@ class UMT5TextEncoder:
         except ValueError as error:
             raise TextError(f'the UMT5 text encoder is not available: {error}') from error
         for part in ('text_encoder', 'tokenizer'):
-            if not (folder / part / 'config.json').is_file() and not (folder / part / 'tokenizer.json').is_file():
+            if not (folder / part).is_dir():
                 raise TextError(f'there is no {part} in {folder}; download {part}/ of a released checkpoint into it')
         from transformers import AutoTokenizer, UMT5EncoderModel
 

@@ -82,7 +82,14 @@ def test_minilm_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monke
 
 
 @pytest.fixture(scope='module')
-def umt5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def umt5_model() -> UMT5EncoderModel:
+    torch.manual_seed(0)
+    config = UMT5Config(vocab_size=6, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0)
+    return UMT5EncoderModel(config).eval()
+
+
+@pytest.fixture(scope='module')
+def umt5_folder(umt5_model: UMT5EncoderModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A released folder's text encoder, tiny and random."""
     folder = tmp_path_factory.mktemp('umt5')
     words = {'<pad>': 0, '</s>': 1, '<unk>': 2, 'lift': 3, 'the': 4, 'cube': 5}
@@ -92,9 +99,7 @@ def umt5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token='<pad>', eos_token='</s>', unk_token='<unk>'
     ).save_pretrained(folder / 'tokenizer')
-    torch.manual_seed(0)
-    config = UMT5Config(vocab_size=6, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0)
-    UMT5EncoderModel(config).save_pretrained(folder / 'text_encoder')
+    umt5_model.save_pretrained(folder / 'text_encoder', max_shard_size='20KB')
     return folder
 
 
@@ -102,12 +107,13 @@ def umt5(folder: Path, dim: int = 32) -> UMT5TextEncoder:
     return UMT5TextEncoder(lambda: folder, dim, length=10, dtype=torch.float32)
 
 
-def test_umt5_gives_the_hidden_states_and_zeros_past_the_true_length(umt5_folder: Path) -> None:
+def test_umt5_gives_the_hidden_states_and_zeros_past_the_true_length(
+    umt5_model: UMT5EncoderModel, umt5_folder: Path
+) -> None:
     rows = umt5(umt5_folder).encode(' lift  the cube ')
     assert rows.shape == (10, 32)
-    model = UMT5EncoderModel.from_pretrained(umt5_folder / 'text_encoder').eval()
     with torch.no_grad():
-        expected = model(torch.tensor([[3, 4, 5, 1]])).last_hidden_state[0]
+        expected = umt5_model(torch.tensor([[3, 4, 5, 1]])).last_hidden_state[0]
     torch.testing.assert_close(rows[:4], expected, rtol=1e-4, atol=1e-5)
     assert not rows[4:].any()
 
