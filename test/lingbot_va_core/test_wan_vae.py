@@ -176,6 +176,20 @@ def test_the_weights_are_those_of_the_released_folder(reference: torch.nn.Module
     assert torch.equal(vae.encode(FRAMES[:, :, :1], None)[0], WHOLE[:, :, :1])
 
 
+def test_a_fresh_vae_depends_on_its_seed_alone() -> None:
+    with torch.device('meta'):
+        vae = build_vae(CONFIG)
+    weights = []
+    for garbage in (float('nan'), 1.0):
+        vae.to_empty(device='cpu')
+        for weight in vae.parameters():
+            weight.data.fill_(garbage)
+        initialize_vae(vae, torch.Generator().manual_seed(3))
+        weights.append(torch.cat([weight.flatten().clone() for weight in vae.parameters()]))
+    assert torch.equal(*weights)
+    assert 0.3 < vae.encode(FRAMES, None)[0].std() < 3.0
+
+
 def test_bf16_runs_and_stays_close() -> None:
     vae = build().to(torch.bfloat16)
     latents, _ = vae.encode(FRAMES, None)
