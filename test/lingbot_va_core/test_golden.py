@@ -24,6 +24,17 @@ def test_every_cycle_agrees_with_the_released_code(name: str) -> None:
     assert errors.largest < TOLERANCE
 
 
+def test_tshape_with_eviction_guidance_and_partial_denoising_agrees(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / 'width3', tmp_path, dirs_exist_ok=True)  # for its weights
+    shutil.copytree(GOLDEN / 'tshape', tmp_path, dirs_exist_ok=True)
+    golden = load_golden(tmp_path)
+    held, written = golden.model.config.cache_slots, 2 * (golden.model.config.video_tokens + 5) * golden.cycles
+    assert written > 2 * held
+    errors = replay(golden)
+    assert len(errors.cycles) == 5
+    assert errors.largest < TOLERANCE
+
+
 def swap_cameras(tensors: dict[str, torch.Tensor], what: str) -> None:
     left, right = (f'{what}.observation.images.cam_{side}_wrist' for side in ('left', 'right'))
     tensors[left], tensors[right] = tensors[right], tensors[left]
