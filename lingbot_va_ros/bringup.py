@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import math
 import shutil
 import sys
 import tempfile
@@ -152,11 +153,22 @@ class Bringup:
         Raises:
             BringupError: it failed, or was stopped first; nothing is left running then.
         """
-        while not (self.active.wait(WATCH_S) or self.ended.is_set()):
-            pass
-        if self.active.is_set():
-            return self
-        raise self.failure or BringupError('bringup', 'was stopped before all nodes were active')
+        while not self.active.wait(WATCH_S):
+            if self.ended.is_set():
+                raise self.failure or BringupError('bringup', 'was stopped before all nodes were active')
+        return self
+
+    def wait_until_ended(self, timeout: float = math.inf) -> bool:
+        """Wait until no process is left, or for `timeout` seconds; return whether none is left.
+
+        It wakes up often, because a signal that the kernel gives to another thread does not interrupt the wait of the
+        main thread, which alone runs the handlers.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.ended.wait(max(0.0, min(WATCH_S, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                return False
+        return True
 
     def request_stop(self, hurry: bool = False) -> None:
         """Begin to take everything down and return at once; with `hurry`, kill. Safe in a signal handler."""
@@ -168,7 +180,7 @@ class Bringup:
         """Take everything down and wait until no process is left. May be called at any time, and again."""
         self.request_stop()
         if self._thread.ident is not None:
-            self.ended.wait()
+            self.wait_until_ended()
             atexit.unregister(self.stop)
 
     # The supervising thread

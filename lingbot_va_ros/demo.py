@@ -3,10 +3,9 @@
 import os
 import re
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from lingbot_va_ros.episode_video import write_contact_sheet, write_video
 from lingbot_va_ros.graph_parameters import ParametersError, read_parameters
 from lingbot_va_ros.ros_domain import free_domain
 from lingbot_va_ros.side_process import Recorder, SideProcess, SideProcessError
+from lingbot_va_ros.signals import when_asked_to_end
 from lingbot_va_ros.task_client import TaskError, TaskResult, run_task
 
 READY_S = 15.0
@@ -228,12 +228,11 @@ def _keep(out: Path, work: Path, output: Output) -> None:
     output.console.print(f'What was recorded is in {failed}.', highlight=False, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def _interruptible(graph: Bringup) -> Iterator[None]:
+def _interruptible(graph: Bringup) -> AbstractContextManager[None]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into KeyboardInterrupt; the next ones hurry the graph's end."""
     interrupted = False
 
-    def handle(number: int, frame: object) -> None:
+    def handle() -> None:
         nonlocal interrupted
         if interrupted:
             graph.request_stop(hurry=True)
@@ -241,10 +240,4 @@ def _interruptible(graph: Bringup) -> Iterator[None]:
             interrupted = True
             raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return when_asked_to_end(handle)

@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingbot_va_ros.modes import AVAILABLE
+from lingbot_va_ros.signals import when_asked_to_end
 
 if TYPE_CHECKING:
     from lingbot_va_ros.bringup import Bringup
@@ -68,20 +68,9 @@ def make_graph(args: argparse.Namespace, log: Callable[[str], None] | None = Non
     )
 
 
-@contextmanager
-def stop_on_signals(graph: 'Bringup') -> Iterator[None]:
+def stop_on_signals(graph: 'Bringup') -> AbstractContextManager[None]:
     """Let SIGINT, SIGTERM and SIGHUP take the graph down within the block, and kill it the second time."""
-
-    def handle(number: int, frame: object) -> None:
-        graph.request_stop(hurry=graph.stopping)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return when_asked_to_end(lambda: graph.request_stop(hurry=graph.stopping))
 
 
 def _checked_parameters(args: argparse.Namespace) -> dict[str, Any]:

@@ -42,12 +42,14 @@ def run(args: argparse.Namespace) -> int:
     task = None
     try:
         with stop_on_signals(graph):
-            graph.start().wait_until_active()
-            if args.instruction is None:
-                graph.ended.wait(args.duration)
-            else:
-                task = _run_task(args, graph)
-            graph.stop()
+            try:
+                graph.start().wait_until_active()
+                if args.instruction is None:
+                    graph.wait_until_ended(args.duration or math.inf)
+                else:
+                    task = _run_task(args, graph)
+            finally:
+                graph.stop()
         if graph.failure:
             raise graph.failure
     except BringupError as error:
@@ -55,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(str(error)) from error
         raise
     finally:
-        graph.stop()
         if args.json:
             from lingbot_va_ros.atomic import write_json
 
