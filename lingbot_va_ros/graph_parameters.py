@@ -1,15 +1,13 @@
 """Reads parameters of running nodes."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from rcl_interfaces.srv import GetParameters
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
+
+from lingbot_va_ros.client_node import ClientNode
 
 PATIENCE_S = 10.0
 POLL_S = 0.05
@@ -27,14 +25,8 @@ def read_parameters(
     Raises:
         ParametersError: the node does not answer in time, or one of them is not set.
     """
-    context = Context()
-    context.init()
-    try:
-        node = Node(f'parameter_reader_{os.getpid()}', context=context, namespace=namespace or None,
-                    use_global_arguments=False, enable_rosout=False, start_parameter_services=False)  # fmt: skip
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-        client = node.create_client(GetParameters, f'{node_name}/get_parameters')
+    with ClientNode('parameter_reader', namespace) as asker:
+        client = asker.node.create_client(GetParameters, f'{node_name}/get_parameters')
         deadline = time.monotonic() + PATIENCE_S
 
         def wait_for(condition: Callable[[], bool]) -> None:
@@ -42,14 +34,12 @@ def read_parameters(
                 check()
                 if time.monotonic() > deadline:
                     raise ParametersError(f'{node_name} did not tell its parameters within {PATIENCE_S:g} s')
-                executor.spin_once(timeout_sec=POLL_S)
+                asker.executor.spin_once(timeout_sec=POLL_S)
 
         wait_for(client.service_is_ready)
         future = client.call_async(GetParameters.Request(names=names))
         wait_for(future.done)
         values = dict(zip(names, map(parameter_value_to_python, future.result().values), strict=False))
-    finally:
-        context.try_shutdown()
     unset = [name for name in names if values.get(name) is None]
     if unset:
         raise ParametersError(f'{node_name} has no parameter {", ".join(unset)}')

@@ -1,6 +1,5 @@
 """Drives lifecycle nodes through their services, each step with a deadline."""
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.task import Future
+
+from lingbot_va_ros.client_node import ClientNode
 
 GOALS = {
     'configure': (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
@@ -31,22 +29,13 @@ class LifecycleClient:
 
     def __init__(self, names: Iterable[str], namespace: str, check: Callable[[], None]) -> None:
         self.check = check
-        self._context = Context()
-        self._context.init()
-        self._node = Node(
-            f'bringup_{os.getpid()}', context=self._context, namespace=namespace, use_global_arguments=False,
-            enable_rosout=False, start_parameter_services=False,
-        )  # fmt: skip
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._change = {name: self._node.create_client(ChangeState, f'{name}/change_state') for name in names}
-        self._state = {name: self._node.create_client(GetState, f'{name}/get_state') for name in names}
+        self._client = ClientNode('bringup', namespace)
+        self._change = {name: self._client.node.create_client(ChangeState, f'{name}/change_state') for name in names}
+        self._state = {name: self._client.node.create_client(GetState, f'{name}/get_state') for name in names}
 
     def close(self) -> None:
         """Leave the graph."""
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()
+        self._client.close()
 
     def wait_until_up(self, name: str, timeout: float) -> bool:
         """Wait for the lifecycle services of a node, in seconds; return whether they are there."""
@@ -93,5 +82,5 @@ class LifecycleClient:
             self.check()
             if time.monotonic() >= deadline:
                 return False
-            self._executor.spin_once(timeout_sec=POLL_S)
+            self._client.executor.spin_once(timeout_sec=POLL_S)
         return True

@@ -1,18 +1,15 @@
 """Asks a running graph to do a task, and waits for what comes of it."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.action import ActionClient
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.task import Future
 
 from lingbot_va_msgs.action import RunTask
+from lingbot_va_ros.client_node import ClientNode
 
 OUTCOMES = {
     RunTask.Result.SUCCEEDED: 'succeeded',
@@ -60,23 +57,17 @@ def run_task(
     Raises:
         TaskError: the world model is not there, refuses the goal, or does not end it after a cancel.
     """
-    context = Context()
-    context.init()
-    try:
-        node = Node(f'task_client_{os.getpid()}', context=context, namespace=namespace or None,
-                    use_global_arguments=False, enable_rosout=False, start_parameter_services=False)  # fmt: skip
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-        client = ActionClient(node, RunTask, 'run_task')
+    with ClientNode('task_client', namespace) as asker:
+        client = ActionClient(asker.node, RunTask, 'run_task')
 
         def wait(future: Future, patience: float, stop: Callable[[], bool] = lambda: False) -> bool:
             end = time.monotonic() + patience
             while not future.done() and time.monotonic() < end and not stop():
-                executor.spin_once(timeout_sec=POLL_S)
+                asker.executor.spin_once(timeout_sec=POLL_S)
             return future.done()
 
         if not client.wait_for_server(patience_s):
-            raise TaskError(f'run_task is not offered in namespace {node.get_namespace()}; is the graph active?')
+            raise TaskError(f'run_task is not offered in namespace {asker.node.get_namespace()}; is the graph active?')
         goal = RunTask.Goal(instruction=instruction)
         fraction, seconds = math.modf(time_limit_s)
         goal.time_limit.sec, goal.time_limit.nanosec = int(seconds), int(fraction * 1e9)
@@ -92,8 +83,6 @@ def run_task(
             if not wait(result, patience_s):
                 raise TaskError(f'the task was canceled, but the world model did not end it within {patience_s:g} s')
         return _result(result.result().result)
-    finally:
-        context.try_shutdown()
 
 
 def _result(message: RunTask.Result) -> TaskResult:
