@@ -6,7 +6,7 @@ import numpy as np
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.robot import Arm, load_profile
 from lingbot_va_core.safety import CommandFilter
 from lingbot_va_core.timeline import ExecutedLog, Target, Timeline
@@ -234,14 +234,12 @@ class ActionNode(ManagedNode):
             dt=to_duration(self._latent_clock.action_ns),
             mask=self._mask,
             actions=actions_field(self._profile.to_universal(executed.actions)),
+            video_stamps=[to_time(start_ns + (j + 1) * clock.video_ns) for j in range(VIDEO_FRAMES_PER_LATENT)],
             limited=executed.limited,
             held=executed.held,
         )
         message.header.stamp = to_time(start_ns)
         self._executed_publisher.publish(message)
-        asynchronous = self._episode.mode != Episode.SYNC
-        if asynchronous and not self._frames:  # the clock runs on, with or without a chunk
-            self._frames.append((index + 1, start_ns + self._latent_clock.latent_ns))
 
     def update_diagnostics(self) -> None:
         """Say what is wrong, if anything, and the counters since activation."""

@@ -127,6 +127,7 @@ def test_it_follows_a_chunk_and_reports_what_it_executed(stage: Stage) -> None:
     executed = stage.executed[0]
     assert (executed.episode, executed.latent_index, executed.chunk) == (1, 1, 0)
     assert to_ns(executed.header.stamp) == start
+    assert [to_ns(stamp) for stamp in executed.video_stamps] == [start + (j + 1) * CLOCK.video_ns for j in range(4)]
     rows = PROFILE.from_universal(np.array(executed.actions).reshape(16, 30))
     np.testing.assert_allclose(rows[-1], goal, atol=1e-5)
     assert executed.limited > 0  # a step is not feasible at once
