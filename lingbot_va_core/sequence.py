@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lingbot_va_core.attention import attend
+from lingbot_va_core.attention import SparseMask, attend, attention_mask
 from lingbot_va_core.rope import action_phases, video_phases
 from lingbot_va_core.transformer import Block, KeyValue, TextContext, WorldTransformer
 
@@ -111,7 +111,7 @@ def velocities(
     frames, (rows, columns) = video.noisy.shape[2], transformer.grid(video.noisy)
     _check(video, action, chunks)
     count, device, head_dim = action.noisy.shape[2], video.noisy.device, transformer.config.head_dim
-    mask = causal_mask(chunks, rows * columns, count, window, device)
+    mask = attention_mask(causal_mask(chunks, rows * columns, count, window, device))
     experts = transformer.blocks, transformer.action_expert
     timings = transformer.video_timing(video.all_timesteps()), transformer.action_timing(action.all_timesteps())
     phases = (
@@ -140,7 +140,7 @@ def _layer(
     modulation: list[list[Tensor]],
     phases: tuple[Tensor, Tensor],
     text: list[KeyValue],
-    mask: Tensor,
+    mask: Tensor | SparseMask,
 ) -> list[Tensor]:
     """One layer over both streams [B, 2 F, N, width], which meet in the attention."""
     projected = [
