@@ -154,6 +154,15 @@ class KVCache:
         """Drop everything."""
         self._entries = []
 
+    def trim(self, tokens: int) -> None:
+        """Evict the oldest until at most `tokens` are held."""
+        while (excess := self.tokens - tokens) > 0:
+            oldest = self._entries[0]
+            if self.eviction == 'frames' or oldest.stop - oldest.start <= excess:
+                self._entries.pop(0)
+            else:
+                self._entries[0] = replace(oldest, start=oldest.start + excess)
+
     def snapshot(self, reserve: int = 0) -> Snapshot:
         """Remember what is held, without copying any of it, for `rollback`.
 
@@ -196,12 +205,7 @@ class KVCache:
         """Evict until `count` slots are free; return where they begin."""
         if count > self.slots:
             raise CacheError(f'a write of {count} tokens exceeds the {self.slots} slots; raise attn_window')
-        while (excess := self.tokens + count - self.slots) > 0:
-            oldest = self._entries[0]
-            if self.eviction == 'frames' or oldest.stop - oldest.start <= excess:
-                self._entries.pop(0)
-            else:
-                self._entries[0] = replace(oldest, start=oldest.start + excess)
+        self.trim(self.slots - count)
         if self._end + count > self._capacity:
             self._move(0)
         return self._end

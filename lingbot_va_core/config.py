@@ -202,6 +202,8 @@ class RolloutConfig:
         video_exec_step: run only this many forwards of the video schedule; None: denoise fully.
         video_s: or denoise the video to this s, from 0 (noise) to 1 (clean), on the axis `video_s_axis`, see
             `flow_matching.schedule`.
+        fdm_steps: N of the schedule by which forward dynamics predicts the video of actions in execution, to the noise
+            level that the video is denoised to; None: video_steps.
         cache_eviction: 'released': token by token; 'frames': in whole frames, see `cache`.
         attn_window: history that is attended to, in units of half a chunk.
     """
@@ -223,6 +225,7 @@ class RolloutConfig:
     video_s: float | None = None
     video_s_axis: str = 'unshifted'
     cache_eviction: str = 'released'
+    fdm_steps: int | None = field(default=None, metadata={'newer': True})
 
     def __post_init__(self) -> None:
         _positive(self, 'height', 'width', 'cameras', 'chunk_frames', 'actions_per_latent', 'video_steps')
@@ -247,6 +250,8 @@ class RolloutConfig:
             _require(self.video_s is None, 'video_exec_step and video_s both say where to stop; one must be null')
         if self.video_s is not None:
             _require(0 <= self.video_s <= 1, f'video_s is {self.video_s}; it must be from 0 (noise) to 1 (clean)')
+        if self.fdm_steps is not None:
+            _positive(self, 'fdm_steps')
         for name, choices in (('video_s_axis', AXES), ('cache_eviction', EVICTIONS)):
             value = getattr(self, name)
             _require(value in choices, f"{name} is '{value}'; choose one of {', '.join(choices)}")
@@ -312,10 +317,14 @@ class ModelConfig:
         return (rows // self.transformer.patch_size[1]) * (columns // self.transformer.patch_size[2])
 
     @property
+    def chunk_tokens(self) -> int:
+        """Video and action tokens of a chunk."""
+        return self.rollout.chunk_frames * (self.video_tokens + self.rollout.actions_per_latent)
+
+    @property
     def cache_slots(self) -> int:
-        """Tokens that the KV cache holds: attn_window // 2 chunks of video and action tokens."""
-        rollout = self.rollout
-        return (rollout.attn_window // 2) * rollout.chunk_frames * (self.video_tokens + rollout.actions_per_latent)
+        """Tokens that the KV cache holds: attn_window // 2 chunks."""
+        return (self.rollout.attn_window // 2) * self.chunk_tokens
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -364,12 +373,14 @@ def _read_dataclass(kind: Any, value: object, where: str) -> Any:
     if not isinstance(value, dict):
         raise ConfigError(f'{where} is {value!r}; it must be a mapping')
     names = [entry.name for entry in fields(kind)]
-    missing, unknown = [n for n in names if n not in value], [str(n) for n in value if n not in names]
+    newer = [entry.name for entry in fields(kind) if entry.metadata.get('newer')]  # absent in older checkpoints
+    missing = [name for name in names if name not in value and name not in newer]
+    unknown = [str(name) for name in value if name not in names]
     if missing or unknown:
         problems = [f'missing {", ".join(missing)}'] * bool(missing) + [f'unknown {", ".join(unknown)}'] * bool(unknown)
         raise ConfigError(f'{where}: {"; ".join(problems)}; the fields are {", ".join(names)}')
     hints = get_type_hints(kind)
-    arguments = {name: _read(hints[name], value[name], f'{where}.{name}') for name in names}
+    arguments = {name: _read(hints[name], value[name], f'{where}.{name}') for name in names if name in value}
     try:
         return kind(**arguments)
     except ConfigError as error:

@@ -26,6 +26,15 @@ class Schedule:
     sigmas: tuple[float, ...]
     partial: bool
 
+    @property
+    def kept(self) -> float:
+        """Noise level at which later forwards see the result."""
+        return self.sigmas[-2] if self.partial else self.sigmas[-1]
+
+    def until_kept(self) -> 'Schedule':
+        """Return the part that leads to the level `kept`, without the forward there."""
+        return Schedule(self.sigmas[:-1], False) if self.partial else self
+
 
 def shifted(u: float, shift: float) -> float:
     """Return sigma = shift u / (1 + (shift - 1) u), the true noise level at u of the linear schedule."""

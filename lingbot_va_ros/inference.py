@@ -46,7 +46,7 @@ class InferenceThread:
         on_prediction: Callable[[Prediction], None],
         on_failure: Callable[[int, str], None],
     ) -> None:
-        self._session = Session(model, seed)
+        self._session = Session(model, seed=seed)
         self._on_busy, self._on_prediction, self._on_failure = on_busy, on_prediction, on_failure
         self._inputs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._episode = 0
@@ -107,7 +107,7 @@ class InferenceThread:
 
 def warm_up(model: WorldModel, seed: int = 0) -> float:
     """Run two chunks on blank input, so that the first real one is not the slow one; return the second's seconds."""
-    session = Session(model, seed)
+    session = Session(model, seed=seed)
     session.start('')
     blank = np.zeros(model.config.latent_shape, np.float32)
     still = np.zeros((model.config.rollout.actions_per_latent, ACTION_DIM), np.float32)

@@ -65,7 +65,7 @@ def write_rollout(folder: Path, cycles: int = 3, seed: int = 0, **rollout: Any) 
     model = WorldModel(
         'recorded', config, transformer, vae, text, released.normalizer, torch.device('cpu'), torch.float32
     )
-    session, noise = Session(model, seed), torch.Generator().manual_seed(seed)
+    session, noise = Session(model, seed=seed), torch.Generator().manual_seed(seed)
     session.start('a prompt')
     eyes = Eyes(vae, document['rollout'])
 

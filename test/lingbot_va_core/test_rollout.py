@@ -190,13 +190,13 @@ def rows(model: WorldModel) -> list[tuple[str, Write, int]]:
     chunk = session.predict()
     session.observe(1, latent(1))
     session.executed(1, chunk.actions[0])
-    seen, write = [], session._cache.write
+    seen, write = [], session._context.cache.write
 
     def recorded(stream: str, first: int, frames: int, tokens: int, kind: Write, rows: int) -> object:
         seen.append((stream, kind, rows))
         return write(stream, first, frames, tokens, kind, rows)
 
-    session._cache.write = recorded
+    session._context.cache.write = recorded
     session.predict()
     return seen
 

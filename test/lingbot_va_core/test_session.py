@@ -26,7 +26,7 @@ def feed(session: Session, chunk: Chunk) -> None:
 
 
 def run(model: WorldModel, chunks: int, seed: int = 0, instruction: str = 'transfer the cube') -> list[Chunk]:
-    session = Session(model, seed)
+    session = Session(model, seed=seed)
     session.start(instruction)
     session.observe(0, latent(0))
     results = []
@@ -156,14 +156,24 @@ def test_duplicates_are_ignored(tiny: WorldModel, session: Session) -> None:
     assert np.array_equal(session.predict().actions, run(tiny, 2)[1].actions)
 
 
-def test_gaps_and_frames_of_the_future_are_refused(session: Session) -> None:
-    with pytest.raises(SessionError, match='latent frame 1: 0 is still missing'):
-        session.observe(1, latent(1))
+def test_a_gap_holds_back_what_lies_behind_it(tiny: WorldModel, session: Session) -> None:
+    session.observe(0, latent(0))
+    feed(session, session.predict())
+    chunk = session.predict()
+    for index in (3, 2):
+        assert not session.ready
+        session.executed(index, chunk.actions[index - 2])
+        session.observe(index, latent(index))
+    assert session.ready
+    assert np.array_equal(session.predict().actions, run(tiny, 3)[2].actions)
+
+
+def test_frames_of_the_future_are_refused(session: Session) -> None:
     session.observe(0, latent(0))
     with pytest.raises(SessionError, match='latent frame 1: the last predicted frame is 0; predict the next chunk'):
         session.observe(1, latent(1))
     chunk = session.predict()
-    with pytest.raises(SessionError, match='executed actions 2: 1 is still missing'):
+    with pytest.raises(SessionError, match='executed actions 2: the last predicted frame is 1'):
         session.executed(2, chunk.actions[0])
 
 
