@@ -31,6 +31,7 @@ THIRD_PARTY = {
     'launch_ros': (None, 'launch_ros'),
     'mujoco': ('mujoco', 'python3-mujoco-pip'),
     'numpy': ('numpy', 'python3-numpy'),
+    'pyarrow': ('pyarrow', None),
     'rich': ('rich', 'python3-rich'),
     'rosbags': ('rosbags', 'python3-rosbags-pip'),
     'safetensors': ('safetensors', None),
