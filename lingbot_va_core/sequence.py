@@ -2,10 +2,14 @@
 
 The sequence is [noisy video | clean video | noisy action | clean action]. Chunk c of the video has id 2 c, the actions
 that lead there 2 c + 1; clean tokens are what inference writes to the cache, noisy ones what it denoises.
+
+A sequence trains either visual and inverse dynamics (video from the past, actions from the video), or forward dynamics
+(video from the past and its actions). In the second form clean actions at timestep 0 are in the places of noisy ones,
+the given actions, with id 2 c like the video that they lead to.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -48,12 +52,20 @@ def even_chunks(frames: int, size: int) -> list[int]:
 
 
 def causal_mask(
-    chunks: Sequence[int], video_tokens: int, action_tokens: int, window: int | None, device: torch.device
+    chunks: Sequence[int],
+    video_tokens: int,
+    action_tokens: int,
+    window: int | None,
+    device: torch.device,
+    forward_dynamics: bool = False,
 ) -> Tensor:
     """Say which token may look at which: bool [L, L], L = 2 F (video_tokens + action_tokens).
 
     Clean tokens see clean ones whose chunk id is not larger than theirs. Noisy ones see clean ones of smaller ids, and
     noisy ones of their own id. So noisy actions see the clean video of their own chunk.
+
+    For forward dynamics, given actions see clean tokens of earlier chunks and each other within their chunk, but not
+    the noisy video; the noisy video sees clean tokens of earlier chunks, itself and the given actions of its chunk.
 
     Args:
         chunks: frames of each chunk; F in all.
@@ -61,17 +73,22 @@ def causal_mask(
         action_tokens: per latent frame.
         window: ids further apart than this do not see each other; None: no limit.
         device: where the result lives.
+        forward_dynamics: the form of the sequence.
     """
+    frames = sum(chunks)
     chunk = torch.arange(len(chunks), device=device).repeat_interleave(torch.tensor(chunks, device=device))
-    chunk_id = torch.cat([2 * chunk] * 2 + [2 * chunk + 1] * 2)
-    clean = torch.tensor([False, True] * 2, device=device).repeat_interleave(len(chunk))
+    given_or_noisy = 2 * chunk if forward_dynamics else 2 * chunk + 1
+    chunk_id = torch.cat([2 * chunk, 2 * chunk, given_or_noisy, 2 * chunk + 1])
+    clean = torch.tensor([False, True] * 2, device=device).repeat_interleave(frames)
     distance = chunk_id[:, None] - chunk_id
     sees_clean = (distance > 0) | (clean[:, None] & (distance == 0))
     sees_noisy = ~clean[:, None] & (distance == 0)
     mask = torch.where(clean, sees_clean, sees_noisy)
+    if forward_dynamics:
+        mask[2 * frames : 3 * frames, :frames] = False
     if window is not None:
         mask &= distance.abs() <= window
-    tokens = torch.tensor([video_tokens, action_tokens], device=device).repeat_interleave(2 * len(chunk))
+    tokens = torch.tensor([video_tokens, action_tokens], device=device).repeat_interleave(2 * frames)
     return mask.repeat_interleave(tokens, dim=0).repeat_interleave(tokens, dim=1)
 
 
@@ -84,6 +101,7 @@ def velocities(
     window: int | None = None,
     first: int = 0,
     recompute: bool = False,
+    forward_dynamics: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Predict the velocities of all noisy frames in one forward.
 
@@ -91,6 +109,10 @@ def velocities(
     released training every frame, 0 too, has a timestep of its own and belongs to chunk floor(f / K) with one K per
     sequence (`even_chunks`). Frame 0 as at inference, given, is timestep 0 and noisy = clean there; first chunks of
     another length are another list of chunks.
+
+    With `forward_dynamics` the video velocities are those of `forward_dynamics.forward_dynamics`; its loss is on them
+    alone. Clean actions stand for `action.noisy`, which is not read, and the action velocities mean nothing. Inference
+    always has frame 0 in the history: a first chunk of one frame, without a loss, is its like.
 
     Args:
         transformer: computes; differentiable.
@@ -101,6 +123,7 @@ def velocities(
         window: largest difference of chunk ids that is attended to; None: all.
         first: latent-frame index of the first frame since the episode's start.
         recompute: recompute activations in the backward pass in place of keeping them.
+        forward_dynamics: the form of the sequence.
 
     Returns:
         float32 [B, C, F, h, w] and [B, F, n, 30].
@@ -110,8 +133,10 @@ def velocities(
     """
     frames, (rows, columns) = video.noisy.shape[2], transformer.grid(video.noisy)
     _check(video, action, chunks)
+    if forward_dynamics:
+        action = replace(action, noisy=action.clean, timesteps=torch.zeros_like(action.timesteps))
     count, device, head_dim = action.noisy.shape[2], video.noisy.device, transformer.config.head_dim
-    mask = attention_mask(causal_mask(chunks, rows * columns, count, window, device))
+    mask = attention_mask(causal_mask(chunks, rows * columns, count, window, device, forward_dynamics))
     experts = transformer.blocks, transformer.action_expert
     timings = transformer.video_timing(video.all_timesteps()), transformer.action_timing(action.all_timesteps())
     phases = (

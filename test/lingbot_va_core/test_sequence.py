@@ -130,6 +130,71 @@ def test_a_window_equals_a_cache_of_that_size(transformer: WorldTransformer, evi
     assert (ours[0] - unlimited[0]).abs().max() > 1e-2
 
 
+def forward_dynamics_by_chunks(
+    transformer: WorldTransformer,
+    video: Stream,
+    action: Stream,
+    text: TextContext,
+    chunks: Sequence[int],
+    past: int = 10_000,
+) -> Tensor:
+    """Run inference with teacher forcing: given actions, the noisy video that sees them, then the clean writes.
+
+    No forward sees more than `past` tokens of earlier ones.
+    """
+    cache, results, first = KVCache(3, BATCH, 2, 16, 10_000), [], 0
+    still = transformer.action_timing
+    for size in chunks:
+        span = slice(first, first + size)
+        noisy, clean = (x.narrow(2, first, size) for x in (video.noisy, video.clean))
+        actions = action.clean[:, span]
+        zero = torch.zeros(size)
+        cache.trim(past)
+        transformer.action(actions, still(zero), first, text, cache, Write.PREDICTED, head=False)
+        timing = transformer.video_timing(video.timesteps[..., span])
+        results.append(transformer.video(noisy, timing, first, text, cache, Write.TRANSIENT))
+        cache.drop_predicted()
+        clean_timing = transformer.video_timing(
+            zero if video.clean_timesteps is None else video.clean_timesteps[:, span]
+        )
+        transformer.video(clean, clean_timing, first, text, cache, Write.CLEAN, head=False)
+        cache.trim(past)
+        transformer.action(actions, still(zero), first, text, cache, Write.CLEAN, head=False)
+        first += size
+    return torch.cat(results, dim=2)
+
+
+@pytest.mark.parametrize('chunks', CHUNKS.values(), ids=CHUNKS)
+@pytest.mark.parametrize('noisy_history', [False, True], ids=['clean history', 'noisy history'])
+def test_forward_dynamics_in_one_sequence_equals_chunk_by_chunk(
+    transformer: WorldTransformer, chunks: list[int], noisy_history: bool
+) -> None:
+    video, action, embeddings = episode()
+    if noisy_history:
+        video = replace(video, clean_timesteps=video.timesteps.flip(1) / 2)
+    text = transformer.text_context(embeddings)
+    whole = velocities(transformer, video, action, text, chunks, forward_dynamics=True)[0]
+    by_chunk = forward_dynamics_by_chunks(transformer, video, action, text, chunks)
+    assert_same((whole,), (by_chunk,))
+    other = replace(action, clean=action.clean + 1.0)  # the actions of the own chunk matter, also in the first
+    change = velocities(transformer, video, other, text, chunks, forward_dynamics=True)[0] - whole
+    assert change.abs().amax(dim=(1, 3, 4)).min() > 1e-3  # in every frame
+    unread = replace(action, noisy=action.noisy + 1.0, timesteps=action.timesteps / 2)
+    assert torch.equal(velocities(transformer, video, unread, text, chunks, forward_dynamics=True)[0], whole)
+
+
+@pytest.mark.parametrize('size', [1, 3])
+def test_a_window_limits_forward_dynamics_as_a_cache_does(transformer: WorldTransformer, size: int) -> None:
+    tokens = ROWS // 2 * COLUMNS // 2
+    video, action, embeddings = episode(actions=tokens)
+    text, chunks = transformer.text_context(embeddings), even_chunks(FRAMES, size)
+    ours = velocities(transformer, video, action, text, chunks, window=2, forward_dynamics=True)[0]
+    # One past chunk of each stream: ids 2 apart.
+    theirs = forward_dynamics_by_chunks(transformer, video, action, text, chunks, past=2 * size * tokens)
+    assert_same((ours,), (theirs,))
+    assert (ours - velocities(transformer, video, action, text, chunks, forward_dynamics=True)[0]).abs().max() > 1e-2
+
+
 def test_a_noisy_history_has_timesteps_of_its_own(transformer: WorldTransformer) -> None:
     video, action, embeddings = episode()
     noisy_history = replace(video, clean_timesteps=torch.rand(BATCH, FRAMES) * 500)
@@ -163,6 +228,27 @@ def test_the_mask_follows_the_rules_token_by_token() -> None:
             noisy_rule = noisy and own == other
             clean_rule = other < own or (not noisy and other == own)
             assert seen == ((noisy_rule if other_noisy else clean_rule) and abs(own - other) <= 2)
+
+
+def test_the_forward_dynamics_mask_follows_the_rules_token_by_token() -> None:
+    chunks, tokens = [2, 1], {'video': 2, 'action': 1}
+    mask = causal_mask(chunks, tokens['video'], tokens['action'], None, torch.device('cpu'), forward_dynamics=True)
+    labels = [
+        (stream, chunk, noisy)
+        for stream in ('video', 'action')
+        for noisy in (True, False)
+        for chunk in (0, 0, 1)
+        for _ in range(tokens[stream])
+    ]
+    for row, (stream, chunk, noisy) in zip(mask.tolist(), labels, strict=True):
+        for seen, (other_stream, other_chunk, other_noisy) in zip(row, labels, strict=True):
+            if other_noisy:  # noisy video or given actions
+                allowed = noisy and chunk == other_chunk and (stream == 'video' or other_stream == 'action')
+            elif other_chunk == chunk:
+                allowed = not noisy and (stream == 'action' or other_stream == 'video')
+            else:
+                allowed = other_chunk < chunk
+            assert seen == allowed
 
 
 def test_gradients_reach_every_weight_that_is_used_and_can_be_recomputed(transformer: WorldTransformer) -> None:
