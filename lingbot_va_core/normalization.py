@@ -61,11 +61,13 @@ class ActionNormalizer:
         q01, q99 = [0.0] * ACTION_DIM, [0.0] * ACTION_DIM
         reach, sine = UNTRAINED_REACH, math.sin(joint_range / 2)
         for arm in profile.arms:
-            if arm.end_effector:
+            if arm.pose_in_action:
                 pose = slice(POSE_CHANNELS[arm.side][0], POSE_CHANNELS[arm.side][-1] + 1)
                 q01[pose] = [-reach] * 3 + [-sine] * 3 + [math.cos(joint_range / 2)]
                 q99[pose] = [reach] * 3 + [sine] * 3 + [1.0]
         for joint in profile.joints:
+            if joint.channel is None:
+                continue
             low, high = joint.lower, joint.upper
             if joint.channel not in GRIPPERS:
                 low, high = max(low, joint.home - joint_range), min(high, joint.home + joint_range)

@@ -1,7 +1,8 @@
-"""Finds the files that are installed beside the code: config/ and launch/."""
+"""Finds files: config/ and launch/ beside the code, and those that a profile names."""
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -22,3 +23,43 @@ def share_dir() -> Path:
             return candidate
     searched = ', '.join(str(c) for c in candidates)
     raise FileNotFoundError(f'config/robots was not found in {searched}; reinstall lingbot_va')
+
+
+def find_resource(source: str, folder: Path | None) -> Path:
+    """Find a file that a profile names.
+
+    Args:
+        source: a path, absolute or relative to `folder`; `python://MODULE/FILE`, a file of an installed Python package;
+            or `package://PACKAGE/FILE`, one of the share folder of a ROS package.
+        folder: where relative paths start; None if it is not known.
+
+    Raises:
+        FileNotFoundError: there is no such file; the message says where it was sought.
+    """
+    scheme, separator, rest = source.partition('://')
+    if not separator:
+        if folder is None and not Path(source).is_absolute():
+            raise FileNotFoundError(f"'{source}' is relative to a profile that is no file; give an absolute path")
+        candidates = [Path(folder or '', source)]
+    elif scheme == 'python':
+        module, _, file = rest.partition('/')
+        candidates = [root / file for root in _module_folders(module)]
+        if not candidates:
+            raise FileNotFoundError(f"'{source}': the Python package {module} is not installed; install it with pip")
+    elif scheme == 'package':
+        prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+        candidates = [Path(prefix) / 'share' / rest for prefix in (*prefixes, sys.prefix)]
+    else:
+        raise FileNotFoundError(
+            f"'{source}' is not understood; give a path, python://MODULE/FILE or package://NAME/FILE"
+        )
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    raise FileNotFoundError(f"'{source}' was not found: no file {' or '.join(map(str, candidates))}")
+
+
+def _module_folders(module: str) -> list[Path]:
+    """Return the folders of a top-level Python package without importing it."""
+    spec = find_spec(module) if module.isidentifier() else None
+    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []

@@ -61,10 +61,14 @@ class ActionNode(ManagedNode):
     def setup(self) -> None:
         """Read the profile and create entities."""
         self._profile = profile = load_profile(self.value('robot'))
-        if any(arm.end_effector for arm in profile.arms):
+        if any(arm.pose_in_action for arm in profile.arms):
             raise RefusedError(
                 f'{profile.name} has end effectors in its action; this node commands joints: take end_effector out of '
                 'the profile and choose a checkpoint that was trained on joints'
+            )
+        if any(arm.output.type != 'joint_trajectory' or arm.output_joints != arm.joints for arm in profile.arms):
+            raise RefusedError(
+                f'{profile.name} has outputs that this node does not serve: it sends joint_trajectory, gripper included'
             )
         self._latent_clock = profile.clock
         self._dt = self._latent_clock.action_ns / NANOSECONDS
@@ -88,7 +92,7 @@ class ActionNode(ManagedNode):
         self._windows, self._arm_publishers, first = [], [], 0
         for arm in profile.arms:
             self._windows.append(TrajectoryWindow(arm, first, self._points, self._latent_clock.action_ns))
-            self._arm_publishers.append(self.publisher(JointTrajectory, arm.trajectory_topic, qos.TRAJECTORY))
+            self._arm_publishers.append(self.publisher(JointTrajectory, arm.output.topic, qos.TRAJECTORY))
             first += len(arm.joints)
         self._command_publisher = self.publisher(DualArmCommand, 'command', qos.COMMAND)
         self._executed_publisher = self.publisher(ExecutedActions, 'executed_actions', qos.STREAM)

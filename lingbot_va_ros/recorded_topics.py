@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Bool
-from trajectory_msgs.msg import JointTrajectory
+from std_msgs.msg import Bool, Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
-from lingbot_va_core.robot import RobotProfile
+from lingbot_va_core.robot import Arm, RobotProfile
 from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Episode, ExecutedActions, LatentFrame, Status
 from lingbot_va_ros.qos import CHUNK, COMMAND, DIAGNOSTICS, LATCHED, SENSOR, STREAM, TRAJECTORY
+
+JOINT_MESSAGES = {'joint_trajectory': JointTrajectory, 'joint_group': Float64MultiArray, 'joint_state': JointState}
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,10 @@ def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
         for camera in profile.cameras
         for name, kind in ((camera.image_topic, Image), (camera.info_topic, CameraInfo))
     ]
-    trajectories = [RecordedTopic(arm.trajectory_topic, JointTrajectory, TRAJECTORY) for arm in profile.arms]
     return [
         *cameras,
         RecordedTopic(profile.joint_states_topic, JointState, SENSOR),
-        *trajectories,
+        *dict.fromkeys(topic for arm in profile.arms for topic in _outputs(arm)),
         RecordedTopic('episode', Episode, LATCHED),
         RecordedTopic('latents', LatentFrame, STREAM),
         RecordedTopic('imagined', LatentFrame, STREAM),
@@ -49,3 +51,14 @@ def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
         RecordedTopic('task_success', Bool, LATCHED),
         RecordedTopic('/diagnostics', DiagnosticArray, DIAGNOSTICS),
     ]
+
+
+def _outputs(arm: Arm) -> list[RecordedTopic]:
+    """List the topics on which an arm is commanded; goals of gripper actions are none."""
+    joints = [output for output in (arm.output, arm.gripper) if output is not None and output.topic]
+    outputs = [RecordedTopic(output.topic, JOINT_MESSAGES[output.type], TRAJECTORY) for output in joints]
+    if (tool := arm.end_effector) and tool.pose_topic:
+        outputs.append(RecordedTopic(tool.pose_topic, PoseStamped, TRAJECTORY))
+    if tool and tool.trajectory_topic:
+        outputs.append(RecordedTopic(tool.trajectory_topic, MultiDOFJointTrajectory, TRAJECTORY))
+    return outputs

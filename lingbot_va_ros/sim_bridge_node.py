@@ -89,7 +89,7 @@ class SimBridgeNode(ManagedNode):
         self._success = self.publisher(Bool, 'task_success', LATCHED)
         self._clock_topic = self.publisher(Clock, '/clock', CLOCK) if self._sim_time else None
         for arm in profile.arms:
-            self.subscription(JointTrajectory, arm.trajectory_topic, self._follower(arm), TRAJECTORY)
+            self.subscription(JointTrajectory, arm.output.topic, self._follower(arm), TRAJECTORY)
         self.service(Trigger, '~/reset', self._on_reset)
         feeds = {
             camera.name: CameraFeed(
@@ -255,7 +255,7 @@ class SimBridgeNode(ManagedNode):
                     controller.replace(trajectory, self._simulation.time_ns)
                 except TrajectoryError as error:
                     self._counts[f'rejected_{arm.side}'] += 1
-                    self.get_logger().error(f'{arm.trajectory_topic}: trajectory rejected: {error}')
+                    self.get_logger().error(f'{arm.output.topic}: trajectory rejected: {error}')
                 else:
                     self._counts['trajectories'] += 1
 

@@ -57,7 +57,7 @@ def test_training_clips_outliers_and_nothing_else(normalizer: ActionNormalizer) 
 
 
 def test_an_untrained_model_moves_tools_gently_about_their_first_pose(profile: RobotProfile) -> None:
-    tool = EndEffector(tool_frame='tool', base_frame='base')
+    tool = EndEffector(tool_frame='tool', base_frame='base', in_action=True)
     arms = (replace(profile.arms[0], end_effector=tool), profile.arms[1])
     tooled = replace(profile, arms=arms)
     normalizer = ActionNormalizer.from_profile(tooled)

@@ -35,7 +35,7 @@ class Stage:
         self.graph = graph
         self.commands = graph.collect('command', DualArmCommand, qos.COMMAND)
         self.executed = graph.collect('executed_actions', ExecutedActions, qos.STREAM)
-        self.trajectories = graph.collect(PROFILE.arms[0].trajectory_topic, JointTrajectory, qos.COMMAND)
+        self.trajectories = graph.collect(PROFILE.arms[0].output.topic, JointTrajectory, qos.COMMAND)
         self.diagnostics = graph.collect('/diagnostics', DiagnosticArray, qos.DIAGNOSTICS)
         node = graph.node
         self._joints = node.create_publisher(JointState, PROFILE.joint_states_topic, qos.SENSOR)
@@ -205,8 +205,9 @@ def test_a_window_too_short_to_stop_in_is_refused() -> None:
 
 def test_a_robot_with_end_effectors_in_its_action_is_refused(tmp_path: Path) -> None:
     profile = tmp_path / 'tool.yaml'
-    tool = '  left:\n    end_effector: {tool_frame: left_tool, base_frame: base_link}\n'
-    profile.write_text(profile_path('aloha').read_text().replace('  left:\n', tool))
+    tool = '  left:\n    end_effector: {tool_frame: tool, base_frame: base, in_action: true, outputs: {pose: a}}\n'
+    kinematics = 'kinematics: {urdf: /robot.urdf}\n'
+    profile.write_text(kinematics + profile_path('aloha').read_text().replace('  left:\n', tool))
     with (
         pytest.raises(BringupError, match='aloha has end effectors in its action; this node commands joints'),
         Bringup(ACTION, {'robot': str(profile)}, log=lambda line: None),

@@ -30,8 +30,8 @@ def listen(graph: Graph) -> SimpleNamespace:
     topics = {
         'images': (PROFILE.cameras[0].image_topic, Image, qos.SENSOR),
         'joints': (PROFILE.joint_states_topic, JointState, qos.SENSOR),
-        'left': (PROFILE.arms[0].trajectory_topic, JointTrajectory, qos.COMMAND),
-        'right': (PROFILE.arms[1].trajectory_topic, JointTrajectory, qos.COMMAND),
+        'left': (PROFILE.arms[0].output.topic, JointTrajectory, qos.COMMAND),
+        'right': (PROFILE.arms[1].output.topic, JointTrajectory, qos.COMMAND),
         'episodes': ('episode', Episode, qos.LATCHED),
         'latents': ('latents', LatentFrame, qos.STREAM),
         'imagined': ('imagined', LatentFrame, qos.STREAM),

@@ -121,7 +121,7 @@ def counts(diagnostics: list[DiagnosticArray], namespace: str) -> dict[str, str]
 
 def sender(graph: Graph) -> Callable[..., None]:
     """Return a function that sends the left arm a trajectory."""
-    publisher = graph.node.create_publisher(JointTrajectory, PROFILE.arms[0].trajectory_topic, TRAJECTORY)
+    publisher = graph.node.create_publisher(JointTrajectory, PROFILE.arms[0].output.topic, TRAJECTORY)
     graph.wait_for(publisher.get_subscription_count, what='the subscription of the left arm')
 
     def send(points: list, names: list[str] = LEFT, stride_ms: int = 200) -> None:
@@ -302,7 +302,7 @@ def test_nothing_is_published_while_inactive_and_nothing_stays_after_cleanup() -
             assert bridge.change(graph, 'cleanup')
             graph.wait_for(lambda: not graph.node.count_publishers('/cycle/joint_states'), what='no publisher')
             assert not graph.node.count_publishers(f'/cycle/{CAMERAS[0].image_topic}')
-            assert not graph.node.count_subscribers(f'/cycle/{PROFILE.arms[0].trajectory_topic}')
+            assert not graph.node.count_subscribers(f'/cycle/{PROFILE.arms[0].output.topic}')
             assert bridge.change(graph, 'configure')
         assert bridge.change(graph, 'activate')
         bridge.send(signal.SIGINT)

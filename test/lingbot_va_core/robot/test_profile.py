@@ -1,6 +1,4 @@
-"""Robot profiles: the way to the universal action and back, and what is refused."""
-
-from pathlib import Path
+"""Robot profiles: the way to the universal action and back."""
 
 import numpy as np
 import pytest
@@ -8,15 +6,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingbot_va_core.robot import (
-    CHANNELS,
-    POSE_CHANNELS,
-    ProfileError,
-    RobotProfile,
-    load_profile,
-    parse_profile,
-    profile_path,
-)
+from lingbot_va_core.robot import CHANNELS, POSE_CHANNELS, ProfileError, RobotProfile, parse_profile, profile_path
 
 ALOHA = profile_path('aloha').read_text()
 LIMITS = {'lower': -3.0, 'upper': 3.0, 'velocity': 3.0, 'acceleration': 20.0, 'home': 0.5}
@@ -25,16 +15,20 @@ LIMITS = {'lower': -3.0, 'upper': 3.0, 'velocity': 3.0, 'acceleration': 20.0, 'h
 def arm(side: str, joints: int, gripper: bool, pose: bool) -> dict:
     """One arm as a profile has it."""
     channels = [*CHANNELS[side][:joints], *CHANNELS[side][-1:] * gripper]
-    document: dict = {'trajectory': f'{side}/joint_trajectory'}
+    document: dict = {}
     if channels:
+        document['output'] = {'type': 'joint_trajectory', 'topic': f'{side}/joint_trajectory'}
         document['joints'] = {f'{side}_{channel}': {'channel': channel, **LIMITS} for channel in channels}
     if pose:
-        document['end_effector'] = {'tool_frame': f'{side}_tool', 'base_frame': 'base_link'}
+        document['end_effector'] = {
+            'tool_frame': f'{side}_tool', 'base_frame': 'base_link', 'in_action': True,
+            'outputs': {'pose': f'{side}/target_pose'},
+        }  # fmt: skip
     return document
 
 
 def robot(arms: dict[str, dict]) -> RobotProfile:
-    document = {**yaml.safe_load(ALOHA), 'name': 'test', 'arms': arms}
+    document = {**yaml.safe_load(ALOHA), 'name': 'test', 'arms': arms, 'kinematics': {'urdf': '/robot.urdf'}}
     return parse_profile(yaml.safe_dump(document, sort_keys=False), 'test.yaml')
 
 
@@ -85,8 +79,35 @@ def test_the_order_of_arms_is_that_of_the_profile() -> None:
     assert profile.channels.tolist() == [*range(21, 27), 29, *range(14, 20), 28]
 
 
+def test_joints_may_follow_from_the_pose_instead_of_the_action() -> None:
+    document = arm('left', 7, True, True)
+    for joint in list(document['joints'].values())[:7]:
+        del joint['channel']
+    profile = robot({'left': document, 'right': arm('right', 6, True, True)})
+    left, right = profile.arms
+    assert (left.needs_ik, right.needs_ik) == (True, False)
+    assert left.channels == (*range(7), 28)
+    assert [joint.name for joint in left.arm_joints] == [f'left_{channel}' for channel in range(14, 21)]
+    assert left.gripper_joint.name == 'left_28' and left.output_joints == left.joints
+    assert profile.acting_joints.tolist() == [7, *range(8, 15)]
+    assert profile.joint_channels.tolist() == [28, *range(21, 27), 29]
+    assert profile.limits('home').shape == (15,)
+    assert profile.value_names[5:10] == ('left pose qz', 'left pose qw', 'left_28', 'right pose x', 'right pose y')
+    assert len(profile.value_names) == len(profile.channels)
+
+
+def test_a_pose_that_is_only_published_is_no_part_of_the_action() -> None:
+    document = arm('left', 6, True, True)
+    document['end_effector']['in_action'] = False
+    profile = robot({'left': document})
+    assert profile.channels.tolist() == [*range(14, 20), 28]
+    assert not profile.arms[0].pose_in_action and profile.arms[0].end_effector.pose_topic == 'left/target_pose'
+
+
 def test_a_robot_without_end_effectors_acts_with_its_joints(profile: RobotProfile) -> None:
     assert profile.channels.tolist() == [joint.channel for joint in profile.joints]
+    assert profile.joint_channels.tolist() == profile.channels.tolist()
+    assert profile.acting_joints.tolist() == list(range(len(profile.joints)))
     assert not profile.mask[: POSE_CHANNELS['right'][-1] + 1].any()
 
 
@@ -99,49 +120,3 @@ def test_a_vector_of_another_size_is_refused(profile: RobotProfile, width: int) 
 def test_a_universal_action_of_another_size_is_refused(profile: RobotProfile) -> None:
     with pytest.raises(ProfileError, match=r'shape \(14,\) does not end in 30, the size of a universal action'):
         profile.from_universal(np.zeros(14))
-
-
-def left(change: dict, joints: int = 6, pose: bool = True) -> dict:
-    return {'left': arm('left', joints, True, pose) | change}
-
-
-JOINT = {'channel': 14, **LIMITS}
-TOOL = {'tool_frame': 'tool', 'base_frame': 'base'}
-
-
-@pytest.mark.parametrize(
-    ('arms', 'message'),
-    [
-        ({}, 'arms is empty'),
-        ({'middle': arm('left', 6, True, False)}, "arm 'middle' is unknown; name arms left and right"),
-        ({'left': {'trajectory': 'a'}}, 'arms.left has no channel of the action; give it joints, an end_effector, or'),
-        (left({'joints': {}}), 'arms.left.joints is empty'),
-        (left({'end_effector': 'tool'}), "arms.left.end_effector is 'tool'; it must be a dict"),
-        (left({'end_effector': {'tool_frame': 'tool'}}), 'end_effector: missing base_frame; the fields are tool_fr'),
-        (left({'end_effector': TOOL | {'base_frame': 'tool'}}), 'tool_frame and base_frame are both tool'),
-        (left({'end_effector': TOOL | {'tool_frame': ''}}), 'end_effector.tool_frame is empty'),
-        (left({'trajectory': ''}), 'arms.left.trajectory is empty'),
-        (left({'joints': {'a': JOINT | {'channel': 3}}}), r'a.channel is 3; joints of the left arm .* 20\), .* has 28'),
-        (left({'joints': {'a': JOINT | {'channel': 21}}}), 'a.channel is 21; joints of the left arm'),
-        (left({'joints': {'a': JOINT | {'channel': 29}}}), 'a.channel is 29; joints of the left arm'),
-        (left({'joints': {'a': JOINT, 'b': JOINT}}), 'channel 14 is used more than once'),
-        (left({'joints': {'a': JOINT | {'home': 4.0}}}), r'a.home is 4.0, outside \[-3.0, 3.0\]'),
-        (left({'gripper': {}}), 'unknown gripper; the fields are trajectory, joints, end_effector'),
-        (
-            {side: arm(side, 0, True, False) | {'end_effector': TOOL} for side in ('left', 'right')},
-            'tool frame tool is used more than once',
-        ),
-    ],
-)
-def test_contradictions_are_refused(arms: dict, message: str) -> None:
-    with pytest.raises(ProfileError, match=message) as caught:
-        robot(arms)
-    assert str(caught.value).startswith('test.yaml: ')
-    assert '\n' not in str(caught.value)
-
-
-def test_a_joint_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / 'twice.yaml'
-    path.write_text(ALOHA.replace('left_shoulder:', 'left_waist:'))
-    with pytest.raises(ProfileError, match='the name left_waist is used more than once'):
-        load_profile(str(path))
