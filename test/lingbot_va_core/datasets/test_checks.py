@@ -59,7 +59,7 @@ def test_values_that_are_not_finite_are_named(dataset, name, value):
 
 def test_a_missing_video_is_named(dataset):
     os.remove(dataset[1].video_file('wrist'))
-    with pytest.raises(DatasetError, match='episode 1: the video of wrist cannot be used: .* is missing'):
+    with pytest.raises(DatasetError, match=r'episode 1: the video of wrist cannot be used: .* is missing'):
         check(dataset)
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_video_is_named(dataset):
     dataset[1].video_file('wrist').write_bytes(b'no video at all')
     with pytest.raises(DatasetError, match='episode 1: the video of wrist cannot be used'):
         check(dataset)
-    with pytest.raises(DatasetError, match='episode 1 .*wrist cannot be read'):
+    with pytest.raises(DatasetError, match=r'episode 1 .*wrist cannot be read'):
         dataset[1].images('wrist')
 
 
@@ -75,7 +75,7 @@ def test_a_short_video_is_named_with_the_first_frame_that_is_missing(dataset):
     film(dataset[2].video_file('head'), dataset.spec.cameras[0], list(range(10)))
     with pytest.raises(DatasetError, match='episode 2, frame 10: head has 10 frames of 13'):
         check(dataset)
-    with pytest.raises(DatasetError, match='episode 2 .*frame 10 of head is missing'):
+    with pytest.raises(DatasetError, match=r'episode 2 .*frame 10 of head is missing'):
         dataset[2].images('head')
 
 

@@ -72,7 +72,7 @@ def test_rows_are_numbered_through_and_name_their_task(dataset):
 
 @pytest.mark.parametrize('start_stop', [(3, 3), (0, 14), (-1, 2)])
 def test_frames_that_are_not_there_are_refused(dataset, start_stop):
-    with pytest.raises(DatasetError, match='episode 2 .*it has 13'):
+    with pytest.raises(DatasetError, match=r'episode 2 .*it has 13'):
         dataset[2].images('head', *start_stop)
 
 

@@ -86,9 +86,11 @@ def test_what_does_not_fit_is_refused_with_episode_and_frame(tmp_path, spec):
             episode.add_step(row, row, row)
         with pytest.raises(DatasetError, match='episode 7: frame 0 has no image of wrist'):
             episode.add_frame({'head': views['head']})
-    with DatasetWriter(tmp_path / 'data', spec).episode(7, 'wrong', row) as episode:
-        with pytest.raises(DatasetError, match='head: frame 0 is uint8'):
-            episode.add_frame(views | {'head': views['head'][:-2]})
+    with (
+        DatasetWriter(tmp_path / 'data', spec).episode(7, 'wrong', row) as episode,
+        pytest.raises(DatasetError, match='head: frame 0 is uint8'),
+    ):
+        episode.add_frame(views | {'head': views['head'][:-2]})
     with DatasetWriter(tmp_path / 'data', spec).episode(7, 'wrong', row) as episode:
         episode.add_frame(views)
         with pytest.raises(DatasetError, match='frame 1 comes after 0 control periods; it is due after 4'):
