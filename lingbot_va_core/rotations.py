@@ -46,6 +46,28 @@ def continuous(quaternions: np.ndarray, previous: np.ndarray = IDENTITY) -> np.n
     return quaternions * np.cumprod(flips, axis=-1)[..., None]
 
 
+def slerp(a: np.ndarray, b: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """Turn from unit quaternions a to b [..., 4] at a constant rate, along the shorter way.
+
+    K. Shoemake, Animating rotation with quaternion curves, 1985. The result has the sign of b where fraction is 1, and
+    may begin at -a.
+
+    Args:
+        a: where fraction is 0.
+        b: where fraction is 1.
+        fraction: [...], 0 to 1.
+    """
+    cosine = np.sum(a * b, axis=-1)
+    a, cosine = np.where(cosine[..., None] < 0, -a, a), np.abs(cosine)
+    angle = np.arccos(np.minimum(cosine, 1.0))
+    sine = np.maximum(np.sin(angle), 1e-8)
+    near = angle < 1e-4  # the chord is the arc
+    before = np.where(near, 1 - fraction, np.sin((1 - fraction) * angle) / sine)
+    after = np.where(near, fraction, np.sin(fraction * angle) / sine)
+    turned = before[..., None] * a + after[..., None] * b
+    return turned / np.sqrt(np.sum(turned * turned, axis=-1, keepdims=True))
+
+
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Hamilton's product of quaternions [..., 4]: the rotation b, then a."""
     (ax, ay, az, aw), (bx, by, bz, bw) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)

@@ -1,0 +1,301 @@
+"""The motion that is planned, on a clock that runs as fast as the arms may go: what is due in each control period.
+
+Motion time stands still while the arms are paused and runs at `speed` otherwise. It is behind the clock by a lag, which
+vanishes whenever nothing is due: a hold is no motion. All times are integer nanoseconds.
+"""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+
+from lingbot_va_core.action_layout import ActionError, ActionLayout
+from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.plan import ACTION, SEAM, START, Plan
+
+MAX_PLANNED = 1024  # actions
+MAX_ACTION_NS = 1_000_000_000
+MAX_STAMP_NS = 2**62
+
+
+class ChunkError(ValueError):
+    """A chunk that is refused as a whole; what was planned goes on."""
+
+
+@dataclass(frozen=True)
+class Splice:
+    """What became of a chunk's actions.
+
+    Attributes:
+        late: actions dropped because the motion is past them.
+        faded: actions blended with what was planned for the same latent frames.
+        appended: actions after all that was planned.
+        wait_ns: how long the arms will hold before them.
+        duplicate: the chunk, or a newer one, is known; nothing changed.
+    """
+
+    late: int = 0
+    faded: int = 0
+    appended: int = 0
+    wait_ns: int = 0
+    duplicate: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is due in this control period and the following ones, as long as motion is planned.
+
+    Attributes:
+        values: action vectors, float64 [periods, values].
+        velocities: their change until the next period per second, float64 [periods, values]; 0 where the motion ends.
+        chunk: the chunk that the first one comes from.
+        index: the action within that chunk.
+    """
+
+    values: np.ndarray
+    velocities: np.ndarray
+    chunk: int
+    index: int
+
+
+class Timeline:
+    """Action chunks on the motion clock, whose time is that of the command that is being sent.
+
+    Call `advance` once in every control period, with the instant for which its command is meant, then `window`.
+
+    Attributes:
+        plan: all that is due, from the last action that was sent on.
+        instant_ns: the instant of the last `advance`; None before the first.
+        motion_ns: motion time at that instant.
+        resumed: when the motion went on after a hold since the `advance` before: instant and motion time; else None.
+        speed: at which the motion goes, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        layout: ActionLayout,
+        period_ns: int,
+        actions_per_latent: int,
+        max_wait_s: float = 2.0,
+        max_age_s: float = 2.0,
+        ramp_s: float = 0.0,
+    ) -> None:
+        """Plan nothing.
+
+        Args:
+            layout: what is where in an action vector.
+            period_ns: control period.
+            actions_per_latent: actions in a latent frame.
+            max_wait_s: a chunk that begins so long after the motion before it is refused.
+            max_age_s: a chunk that was to begin so long before the motion is refused.
+            ramp_s: time that a change of speed from 0 to 1 or back takes.
+        """
+        self.layout, self.period_ns, self.actions_per_latent = layout, period_ns, actions_per_latent
+        self._max_wait_ns, self._max_age_ns = round(max_wait_s * NANOSECONDS), round(max_age_s * NANOSECONDS)
+        self._ramp_ns = ramp_s * NANOSECONDS
+        self.instant_ns: int | None = None
+        self.resumed: tuple[int, int] | None = None
+        self.speed = 1.0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all that is planned and which chunks came."""
+        self.motion_ns = self.instant_ns
+        self._newest_chunk = -1
+        self._set(Plan.empty(self.layout.size))
+
+    @property
+    def lag_ns(self) -> int:
+        """How far the motion is behind the clock; 0 where nothing is due."""
+        return 0 if self.instant_ns is None else self.instant_ns - self.motion_ns
+
+    @property
+    def left_ns(self) -> int:
+        """Motion that is still planned, waits in it included."""
+        return max(self._ends[-1] - self.motion_ns, 0) if self._ends else 0
+
+    @property
+    def holding(self) -> bool:
+        """Whether nothing is due now."""
+        end, start = self._next(self._ends, self.motion_ns), self._next(self._starts, self.motion_ns)
+        return end is None or (start is not None and start < end)
+
+    def advance(self, instant_ns: int, speed: float = 1.0) -> None:
+        """Let time pass until the instant of the next command, at a speed from 0 (paused) to 1.
+
+        The motion stops exactly at its end, so that the last action is sent whole. More than two control periods at
+        once, when the caller was held up, are not caught up with: the arms stood still for the rest of them.
+
+        Raises:
+            ValueError: the speed is not within 0 and 1.
+        """
+        if not 0 <= speed <= 1:
+            raise ValueError(f'the speed is {speed}; it must be from 0 to 1')
+        self.resumed = None
+        if self.instant_ns is None:
+            self.instant_ns = self.motion_ns = instant_ns
+        before, self.instant_ns = self.instant_ns, max(instant_ns, self.instant_ns)
+        end, start = self._next(self._ends, self.motion_ns + 1), self._next(self._starts, self.motion_ns + 1)
+        if end is None:
+            self.motion_ns, self.speed = self.instant_ns, speed
+            return
+        if start is not None and start < end:
+            if self.instant_ns <= start:
+                self.motion_ns, self.speed = self.instant_ns, speed
+                return
+            before = max(before, start)
+            self.resumed = before, start
+            self.motion_ns, self.speed = start, speed
+        elapsed = min(self.instant_ns - before, 2 * self.period_ns)
+        most = elapsed / self._ramp_ns if self._ramp_ns else 1.0
+        self.speed += min(max(speed - self.speed, -most), most)
+        self.motion_ns = min(self.motion_ns + round(self.speed * elapsed), end)
+
+    def window(self, periods: int) -> Window | None:
+        """Return what is due now and in the next control periods at this speed; None: nothing is due now, hold."""
+        if self.holding:
+            return None
+        end = self._next(self._ends, self.motion_ns)
+        step = round(self.speed * self.period_ns)
+        ahead = periods if step == 0 else min(-((self.motion_ns - end) // step), periods)
+        times = np.minimum(self.motion_ns + step * np.arange(ahead + 1), end)
+        values = self.plan.interpolate(times, self.layout)
+        velocities = np.zeros_like(values)
+        np.subtract(values[1:], values[:-1], out=velocities[:-1])
+        velocities /= self.period_ns / NANOSECONDS
+        now = bisect_left(self._due, self.motion_ns)
+        chunk, index = int(self.plan.chunks[now]), int(self.plan.indices[now])
+        return Window(values[:periods], velocities[:periods], chunk, index)
+
+    def splice(
+        self,
+        first_latent_index: int,
+        start_ns: int,
+        dt_ns: int,
+        actions: np.ndarray,
+        chunk: int,
+        sent: np.ndarray | None = None,
+    ) -> Splice:
+        """Add a chunk to the plan.
+
+        One that follows what is planned goes on where that ends, or at its stamp where that is later. One that begins
+        earlier replaces the plan of the latent frames that they share, from what was sent last on; blending the two
+        makes the seam smooth.
+
+        Args:
+            first_latent_index: latent frame that the first action belongs to.
+            start_ns: when that frame is to begin, on the clock; without lag, action k is due (k + 1) dt later.
+            dt_ns: time per action; longer than the control period to move more slowly.
+            actions: action vectors [latent frames * actions per latent, values].
+            chunk: counts up.
+            sent: the last command as an action vector, where motion begins after a hold; without it, at the last
+                action or, if there was none, at once at the first.
+
+        Raises:
+            ChunkError: it cannot be carried out or its time is absurd; the message says why, nothing has changed.
+        """
+        if self.motion_ns is None:
+            raise ChunkError('no command was sent yet, so there is nothing to go on from')
+        if chunk <= self._newest_chunk:
+            return Splice(duplicate=True)
+        self._check(start_ns, dt_ns, len(actions))
+        first = first_latent_index * self.actions_per_latent
+        begin, follows = self._place(first, start_ns, dt_ns)
+        due = begin + dt_ns * np.arange(1, len(actions) + 1)
+        late = int(np.count_nonzero(due <= self.motion_ns))
+        seam = max(begin, self.motion_ns)
+        kept = self.plan[max(bisect_right(self._due, self.motion_ns) - 1, 0) : bisect_right(self._due, seam)]
+        joins = bool(self._ends) and seam <= self._ends[-1]
+        origin = self._origin(seam, joins, sent)
+        try:
+            actions = self.layout.check(actions, origin)
+        except ActionError as error:
+            raise ChunkError(str(error)) from error
+        self._newest_chunk = chunk
+        if late == len(due):
+            return Splice(late=late)
+        index = np.arange(len(due))
+        new = Plan(due, actions, first + 1.0 + index, np.full_like(due, chunk), index, np.full_like(due, ACTION))[late:]
+        faded = 0 if follows else self._fade(new, seam)
+        if not joins or kept.due[-1] != seam:
+            knot = new.values[0] if origin is None else origin
+            kept += Plan.knot(seam, knot, self._done() if joins else first, chunk, SEAM if joins else START)
+        self._set(kept + new)
+        return Splice(late, faded, len(new.due) - faded, 0 if joins else max(seam - self.motion_ns, 0))
+
+    def _check(self, start_ns: int, dt_ns: int, actions: int) -> None:
+        """Refuse what cannot be placed on the motion clock."""
+        if not self.period_ns <= dt_ns <= MAX_ACTION_NS:
+            raise ChunkError(
+                f'an action lasts {dt_ns / 1e6:g} ms; it must last from {self.period_ns / 1e6:g} (the control period) '
+                f'to {MAX_ACTION_NS / 1e6:g} ms'
+            )
+        if not actions or actions % self.actions_per_latent:
+            raise ChunkError(f'{actions} actions are no latent frames of {self.actions_per_latent} actions each')
+        planned = len(self.plan.due)
+        if planned + actions > MAX_PLANNED:
+            raise ChunkError(f'{planned} actions are planned, and {actions} more would exceed {MAX_PLANNED}')
+        late = self.motion_ns - start_ns
+        if late > self._max_age_ns:
+            raise ChunkError(
+                f'the chunk was to begin {late / 1e9:.3f} s ago; one older than {self._max_age_ns / 1e9:g} s is refused'
+            )
+        wait = start_ns - self._end - self.lag_ns
+        if wait > self._max_wait_ns:
+            raise ChunkError(
+                f'the chunk begins {wait / 1e9:.3f} s after the motion before it; longer waits than '
+                f'{self._max_wait_ns / 1e9:g} s are refused'
+            )
+
+    def _place(self, first: int, start_ns: int, dt_ns: int) -> tuple[int, bool]:
+        """Return the motion time at which a chunk begins, and whether it follows all that is planned.
+
+        Action `first` is its first one. Where the motion is in the midst of the chunk's actions, the beginning is such
+        that it goes on from there, however long the actions of either plan are.
+        """
+        if not self._due or first >= self.plan.progress[-1]:
+            return (self._end if start_ns <= self._end + self.lag_ns else start_ns), True
+        done = self._done()
+        if first <= done:
+            return self.motion_ns - round((done - first) * dt_ns), False
+        return self._due[int(np.searchsorted(self.plan.progress, first, side='right')) - 1], False
+
+    def _done(self) -> float:
+        """Actions since latent frame 0 that the motion has passed, the part of the one in execution included."""
+        return float(np.interp(0, self.plan.due - self.motion_ns, self.plan.progress))
+
+    def _origin(self, seam: int, joins: bool, sent: np.ndarray | None) -> np.ndarray | None:
+        """Where the motion is when a chunk begins at `seam`; None where nobody knows."""
+        if joins:
+            return self.plan.interpolate(np.array([seam]), self.layout)[0]
+        if sent is not None and self.holding:
+            return sent
+        return self.plan.values[-1] if self._due else None
+
+    def _fade(self, new: Plan, seam: int) -> int:
+        """Blend new actions into those planned for the same time, in place; return how many were blended."""
+        end = min(self._ends[-1], int(new.due[-1]))
+        both = int(np.searchsorted(new.due, end))
+        if both:
+            weight = (new.due[:both] - seam) / (end - seam)
+            old = self.plan.interpolate(new.due[:both], self.layout)
+            new.values[:both] = self.layout.crossfade(old, new.values[:both], weight)
+        return both
+
+    def _set(self, plan: Plan) -> None:
+        """Take a plan, and note the times at which motion starts after a hold and ends."""
+        self.plan, self._due = plan, plan.due.tolist()
+        starts = plan.kinds == START
+        self._starts = plan.due[starts].tolist()
+        self._ends = plan.due[np.append(starts[1:], True)].tolist() if len(starts) else []
+
+    @property
+    def _end(self) -> int:
+        """Motion time at which nothing more is planned."""
+        return max(self.motion_ns, self._ends[-1]) if self._ends else self.motion_ns
+
+    @staticmethod
+    def _next(times: list[int], earliest: int) -> int | None:
+        """Return the first of increasing times that is not before `earliest`."""
+        i = bisect_left(times, earliest)
+        return times[i] if i < len(times) else None
