@@ -5,6 +5,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profi
 SENSOR = qos_profile_sensor_data
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TRAJECTORY = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+OPERATOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 CHUNK = QoSProfile(depth=4, reliability=ReliabilityPolicy.RELIABLE)
 COMMAND = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 STREAM = QoSProfile(depth=16, reliability=ReliabilityPolicy.RELIABLE)

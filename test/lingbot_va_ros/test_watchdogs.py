@@ -14,12 +14,15 @@ def test_a_value_at_the_threshold_is_good_and_one_above_it_causes_the_reaction(d
     assert dogs.problem == ''
     end = dog.fault.default if dog.fault else 2 * threshold
     verdict = dogs.check({dog.name: (threshold + end) / 2})
-    assert verdict == {
-        Reaction.REPORT: Verdict(),
-        Reaction.SLOW: Verdict(speed=pytest.approx(0.5)),
-        Reaction.PAUSE: Verdict(pause=dog.says),
-        Reaction.HOLD: Verdict(hold=dog.says),
-    }[dog.reaction]
+    assert (
+        verdict
+        == {
+            Reaction.REPORT: Verdict(),
+            Reaction.SLOW: Verdict(speed=pytest.approx(0.5)),
+            Reaction.PAUSE: Verdict(pause=dog.says),
+            Reaction.HOLD: Verdict(hold=dog.says),
+        }[dog.reaction]
+    )
     assert dogs.problem.startswith(dog.says)
     assert dog.name in dogs.problem
     assert dogs.trips[dog.name] == 1
@@ -44,5 +47,5 @@ def test_a_trip_is_counted_once_while_it_lasts() -> None:
 
 
 def test_thresholds_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ThresholdError, match='tracking_error_slow is 0.7 and tracking_error_fault is 0.6'):
+    with pytest.raises(ThresholdError, match=r'tracking_error_slow is 0\.7 and tracking_error_fault is 0\.6'):
         Watchdogs(DEFAULTS | {'tracking_error_slow': 0.7})
