@@ -1,98 +1,142 @@
-"""Sampling several cameras at the video clock."""
+"""Sampling several cameras at the instants of the motion."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-MAX_SLEW_NS = 2_000_000  # how fast the video clock follows the reference camera, per frame
-GRACE_FRAMES = 2  # frames of the reference for which a late camera is waited for
+CAPACITY = 64  # frames that are kept of each camera
+GRACE_FRAMES = 2  # video periods that the reference camera may be ahead of one that is waited for
+RESTARTED_NS = 1_000_000_000  # stamps that fall back by more belong to a clock that was set back
 
 
 @dataclass(frozen=True)
 class FrameSet:
-    """One frame per camera at one video frame time.
+    """One frame of each camera, for one instant.
 
     Attributes:
-        stamp_ns: stamp of the reference camera's frame.
-        frames: what was pushed, in camera order.
-        held: number of cameras whose last frame had to be repeated.
-        skipped: video frames that went missing just before this one.
+        instant_ns: what was asked for.
+        stamp_ns: stamp of the reference camera's frame; `instant_ns` when a frame is missing.
+        frames: what was pushed, in camera order; empty when a frame is missing.
+        held: number of cameras that had no frame near the instant, so that their nearest one was repeated.
+        missing: cameras that have had no frame near too many instants one after another, or none at all.
     """
 
+    instant_ns: int
     stamp_ns: int
     frames: tuple[Any, ...]
-    held: int
-    skipped: int
+    held: int = 0
+    missing: tuple[int, ...] = ()
 
 
 class FrameSampler:
-    """Picks, for every tick of the video clock, one frame of each camera.
+    """Picks, for instants that it is asked for, the nearest frame of each camera. It owns no clock.
 
-    The first camera is the reference: a tick takes its first frame that is at most a quarter period early, and the
-    clock slowly follows its stamps, so that a camera at the video rate contributes every frame and a faster one is
-    subsampled. The other cameras contribute the frame nearest to the reference stamp. One that has none within half a
-    period, and is silent for two more frames of the reference, repeats its last (one that never sent anything blocks).
+    The first camera is the reference. A frame is near when it is at most 5/8 of a video period away, so that a camera
+    at the video rate, in any phase and with some jitter, always has one. A camera whose next frame could be nearer is
+    waited for until the reference is two periods ahead, or until the caller gives up. One without a near frame repeats
+    its nearest, for at most `max_held` instants one after another.
+
+    Args:
+        cameras: number of cameras.
+        period_ns: video period.
+        max_held: instants for which a frame may be repeated.
+
+    Attributes:
+        dropped: frames that went missing so far, all cameras: in a gap between two stamps, how many more fit at the
+            video rate.
     """
 
-    def __init__(self, cameras: int, period_ns: int) -> None:
-        self._period = period_ns
-        self._buffers: list[deque[tuple[int, Any]]] = [deque(maxlen=16) for _ in range(cameras)]
-        self._next_tick: int | None = None
-        self._last_stamp: int | None = None
-        self._pending: deque[tuple[int, Any]] = deque(maxlen=16)  # frames of the reference
+    def __init__(self, cameras: int, period_ns: int, max_held: int) -> None:
+        self._period, self._max_held = period_ns, max_held
+        self._buffers: list[deque[tuple[int, Any]]] = [deque(maxlen=CAPACITY) for _ in range(cameras)]
+        self._held = [0] * cameras  # instants in a row
+        self._first_after: int | None = None
+        self._asked: deque[int] = deque()
+        self.dropped = 0
 
-    def push(self, camera: int, stamp_ns: int, frame: Any) -> list[FrameSet]:
-        """Add a frame; return the sets that it completes, oldest first.
-
-        A stamp that is not newer than the camera's last one is ignored, but for a jump back by more than a second
-        (the clock was restarted), which starts afresh.
-        """
+    def push(self, camera: int, stamp_ns: int, frame: Any) -> None:
+        """Add a frame. A stamp that is not newer than the camera's last is ignored, unless the clock was set back."""
         buffer = self._buffers[camera]
         if buffer and stamp_ns <= buffer[-1][0]:
-            if buffer[-1][0] - stamp_ns < 1_000_000_000:
-                return []
-            self.__init__(len(self._buffers), self._period)
-            buffer = self._buffers[camera]
+            if buffer[-1][0] - stamp_ns <= RESTARTED_NS:
+                return
+            self.clear()
+        if buffer and stamp_ns - buffer[-1][0] > 1.5 * self._period:
+            self.dropped += round((stamp_ns - buffer[-1][0]) / self._period) - 1
         buffer.append((stamp_ns, frame))
-        if camera == 0:
-            self._tick(stamp_ns, frame)
-        return self._complete()
 
-    def _tick(self, stamp: int, frame: Any) -> None:
-        if self._next_tick is None or stamp - self._next_tick > 16 * self._period:
-            self._next_tick = stamp
-        if stamp < self._next_tick - self._period // 4:
-            return
-        late = max(0, (stamp - self._next_tick + self._period // 4) // self._period)
-        error = stamp - self._next_tick - late * self._period
-        self._next_tick += (late + 1) * self._period + max(-MAX_SLEW_NS, min(MAX_SLEW_NS, error))
-        self._pending.append((stamp, frame))
+    def clear(self) -> None:
+        """Forget all frames and the instants that are still open: they are of a time that will come again."""
+        for buffer in self._buffers:
+            buffer.clear()
+        self._asked.clear()
 
-    def _complete(self) -> list[FrameSet]:
+    @property
+    def newest_ns(self) -> int | None:
+        """Newest stamp of all cameras."""
+        return max((buffer[-1][0] for buffer in self._buffers if buffer), default=None)
+
+    def begin(self, after_ns: int) -> None:
+        """Ask for the first set: a reference frame not before `after_ns` that every camera has a frame near to."""
+        self._first_after = after_ns
+        self._asked.clear()
+        self._held = [0] * len(self._buffers)
+
+    def ask(self, instants: Iterable[int]) -> None:
+        """Ask for sets at instants, in increasing order."""
+        self._asked.extend(instants)
+
+    def take(self, overdue_ns: int) -> list[FrameSet]:
+        """Return the sets that are complete, in the order asked for; instants up to `overdue_ns` wait no longer."""
         sets = []
-        while self._pending:
-            stamp, frame = self._pending[0]
-            others = [self._choose(buffer, stamp) for buffer in list(self._buffers)[1:]]
-            if any(choice is None for choice in others):
+        if self._first_after is not None:
+            first = self._first_set()
+            if first is None:
+                return []
+            self._first_after = None
+            sets.append(first)
+        while self._asked:
+            instant = self._asked[0]
+            cameras = range(len(self._buffers))
+            if instant > overdue_ns and any(self._may_get_nearer(camera, instant) for camera in cameras):
                 break
-            self._pending.popleft()
-            skipped = 0
-            if self._last_stamp is not None:
-                skipped = max(0, round((stamp - self._last_stamp) / self._period) - 1)
-            self._last_stamp = stamp
-            frames = (frame, *(choice[0] for choice in others))
-            sets.append(FrameSet(stamp, frames, sum(choice[1] for choice in others), skipped))
+            sets.append(self._set(self._asked.popleft()))
         return sets
 
-    def _choose(self, buffer: deque[tuple[int, Any]], stamp: int) -> tuple[Any, bool] | None:
-        """Return the camera's frame for a reference stamp and whether it is stale; None while it may still come."""
-        if not buffer:
-            return None
-        nearest_stamp, frame = min(buffer, key=lambda entry: abs(entry[0] - stamp))
-        near = abs(nearest_stamp - stamp) <= self._period // 2
-        # A frame at or after the stamp cannot be beaten by later ones, nor can one that is all but simultaneous.
-        if near and (buffer[-1][0] >= stamp or stamp - nearest_stamp <= self._period // 16):
-            return frame, False
-        if buffer[-1][0] < stamp + self._period // 2 and len(self._pending) <= GRACE_FRAMES:
-            return None
-        return frame, not near
+    def _first_set(self) -> FrameSet | None:
+        for stamp, _ in self._buffers[0]:
+            if stamp < self._first_after:
+                continue
+            if any(self._may_get_nearer(camera, stamp) for camera in range(1, len(self._buffers))):
+                return None
+            if all(self._near(camera, stamp) for camera in range(len(self._buffers))):
+                return self._set(stamp)
+        return None
+
+    def _set(self, instant: int) -> FrameSet:
+        for camera in range(len(self._buffers)):
+            self._held[camera] = 0 if self._near(camera, instant) else self._held[camera] + 1
+        missing = tuple(
+            camera for camera, buffer in enumerate(self._buffers) if not buffer or self._held[camera] > self._max_held
+        )
+        held = sum(count > 0 for count in self._held)
+        if missing:
+            return FrameSet(instant, instant, (), held, missing)
+        nearest = [self._nearest(camera, instant) for camera in range(len(self._buffers))]
+        return FrameSet(instant, nearest[0][0], tuple(frame for _, frame in nearest), held)
+
+    def _nearest(self, camera: int, instant: int) -> tuple[int, Any]:
+        return min(self._buffers[camera], key=lambda entry: abs(entry[0] - instant))
+
+    def _near(self, camera: int, instant: int) -> bool:
+        if not self._buffers[camera]:
+            return False
+        return abs(self._nearest(camera, instant)[0] - instant) <= 5 * self._period // 8
+
+    def _may_get_nearer(self, camera: int, instant: int) -> bool:
+        """Whether it is worth waiting for the camera's next frame."""
+        buffer, reference = self._buffers[camera], self._buffers[0]
+        if buffer and buffer[-1][0] >= instant - self._period // 16:
+            return False  # the next one is farther away, or this one is all but simultaneous
+        return not reference or reference[-1][0] < instant + GRACE_FRAMES * self._period

@@ -38,19 +38,29 @@ def latent_message(
 ) -> LatentFrame:
     """Pack a latent frame, float [C, h, w], and the stamps (ns) of the video frames that it covers."""
     channels, height, width = latent.shape
+    message = _latent_message(episode, index, frame_stamps[-1], model, profile)
+    message.frame_stamps = [to_time(stamp) for stamp in frame_stamps]
+    message.channels, message.height, message.width = channels, height, width
+    message.data = array.array('B', latent.astype('<f2').tobytes())
+    return message
+
+
+def missing_latent_message(episode: int, index: int, stamp_ns: int, model: str, profile: RobotProfile) -> LatentFrame:
+    """Say that a latent frame could not be encoded; `stamp_ns` is the video frame that lacked an image."""
+    message = _latent_message(episode, index, stamp_ns, model, profile)
+    message.missing = True
+    return message
+
+
+def _latent_message(episode: int, index: int, stamp_ns: int, model: str, profile: RobotProfile) -> LatentFrame:
     message = LatentFrame(
         episode=episode,
         index=index,
-        frame_stamps=[to_time(stamp) for stamp in frame_stamps],
         model=model,
         layout=profile.camera_layout,
         cameras=[camera.name for camera in profile.cameras],
-        channels=channels,
-        height=height,
-        width=width,
-        data=array.array('B', latent.astype('<f2').tobytes()),
     )
-    message.header.stamp = to_time(frame_stamps[-1])
+    message.header.stamp = to_time(stamp_ns)
     return message
 
 

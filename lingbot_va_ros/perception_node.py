@@ -8,24 +8,37 @@ import numpy as np
 from cv_bridge import CvBridge, CvBridgeError
 from sensor_msgs.msg import Image
 
-from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.robot import load_profile
 from lingbot_va_core.sampling import FrameSampler, FrameSet
 from lingbot_va_core.streaming import StreamingEncoder
-from lingbot_va_msgs.msg import ActionChunk, Episode, LatentFrame
+from lingbot_va_msgs.msg import Episode, ExecutedActions, LatentFrame
 from lingbot_va_ros import qos
-from lingbot_va_ros.conversions import latent_message, to_ns
+from lingbot_va_ros.conversions import latent_message, missing_latent_message, to_ns
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, run
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
 
 
 class PerceptionNode(ManagedNode):
-    """Samples the cameras at the video clock and encodes every four frames into a latent frame."""
+    """Samples the cameras at the instants of the executed motion and encodes every four frames into a latent frame."""
 
     PARAMETERS = (
         ROBOT,
         *MODEL_PARAMETERS,
-        Parameter('camera_timeout_s', 0.5, 'A camera without an image for longer is reported.', lower=0.05, upper=60.0),
+        Parameter(
+            'camera_timeout_s',
+            0.5,
+            'A camera without an image for longer is reported, and no longer waited for.',
+            lower=0.05,
+            upper=60.0,
+        ),
+        Parameter(
+            'max_held_images',
+            2,
+            'Video frames in a row that may repeat an image; after more the latent frame is missing.',
+            lower=0,
+            upper=100,
+        ),
     )
 
     def __init__(self) -> None:
@@ -45,18 +58,19 @@ class PerceptionNode(ManagedNode):
         for number, camera in enumerate(profile.cameras):
             self.subscription(Image, camera.image_topic, partial(self._on_image, number), qos.SENSOR)
         self.subscription(Episode, 'episode', self._on_episode, qos.LATCHED)
-        self.subscription(ActionChunk, 'action_chunk', self._on_chunk, qos.CHUNK)
+        self.subscription(ExecutedActions, 'executed_actions', self._on_executed, qos.STREAM)
+        self.timer(profile.clock.video_ns / NANOSECONDS, self._advance, self._steady)
 
     def start(self) -> None:
         """Begin to watch the cameras; encoding begins with an episode."""
         cameras = len(self._profile.cameras)
-        self._sampler = FrameSampler(cameras, self._profile.clock.video_ns)
+        self._sampler = FrameSampler(cameras, self._profile.clock.video_ns, self.value('max_held_images'))
         self._received_at = [time.monotonic()] * cameras
         self._seen = [False] * cameras
         self._accepted: list[tuple | None] = [None] * cameras
         self._refused = [''] * cameras
         self._counts = dict.fromkeys(
-            ('images_received', 'images_dropped', 'images_held', 'images_refused', 'latent_frames'), 0
+            ('images_received', 'images_held', 'images_refused', 'latent_frames', 'missing_frames'), 0
         )
         self._encode_ms = 0.0
         self._begin(Episode())
@@ -67,22 +81,34 @@ class PerceptionNode(ManagedNode):
 
     def _begin(self, episode: Episode) -> None:
         self._episode = episode
-        self._begin_ns = to_ns(episode.header.stamp)
-        self._index = 0
+        self._running = episode.episode > 0  # until a latent frame is missing
+        self._index = 0  # next latent frame to encode
+        self._asked = 1  # next latent frame to ask the sampler for
         self._frames: list[FrameSet] = []
-        # In mode sync the frames after a chunk count only from the beginning of the next one (docs/architecture.md).
-        self._until_index: int | None = 1 if episode.mode == Episode.SYNC else None
         self._encoder.reset()
+        newest = self._sampler.newest_ns
+        if newest is not None and newest > self.get_clock().now().nanoseconds:
+            self._sampler.clear()  # the clock was set back
+        self._sampler.begin(to_ns(episode.header.stamp))
 
     def _on_episode(self, message: Episode) -> None:
         if message.episode != self._episode.episode:
             self._begin(message)
+            self._advance()
 
-    def _on_chunk(self, message: ActionChunk) -> None:
-        if message.episode != self._episode.episode or self._until_index is None:
+    def _on_executed(self, message: ExecutedActions) -> None:
+        """Ask for the images of a latent frame that was executed; reports follow each other, or one was lost."""
+        if message.episode != self._episode.episode or not self._running or message.latent_index < self._asked:
             return
-        self._until_index = message.first_latent_index + message.latent_frames
-        self._begin_ns = to_ns(message.header.stamp) + self._profile.clock.video_ns // 2
+        stamps = [to_ns(stamp) for stamp in message.video_stamps]
+        if message.latent_index > self._asked:
+            self._miss(self._asked, to_ns(message.header.stamp), f'the report of frame {self._asked} was lost')
+        elif len(stamps) != VIDEO_FRAMES_PER_LATENT:
+            self._miss(self._asked, to_ns(message.header.stamp), f'its report has {len(stamps)} video stamps')
+        else:
+            self._sampler.ask(stamps)
+            self._asked += 1
+            self._advance()
 
     def _on_image(self, number: int, message: Image) -> None:
         self._counts['images_received'] += 1
@@ -96,10 +122,8 @@ class PerceptionNode(ManagedNode):
                 self._counts['images_refused'] += 1
                 return
             self._accepted[number] = kind
-        for frames in self._sampler.push(number, to_ns(message.header.stamp), message):
-            self._counts['images_dropped'] += frames.skipped * len(self._profile.cameras) + frames.held
-            self._counts['images_held'] += frames.held
-            self._on_frames(frames)
+        self._sampler.push(number, to_ns(message.header.stamp), message)
+        self._advance()
 
     def _refusal(self, number: int, image: Image) -> str:
         """Say why an image cannot be used, or return ''. What is refused is not encoded, and the arms hold."""
@@ -122,14 +146,33 @@ class PerceptionNode(ManagedNode):
     def _rgb(self, image: Image) -> np.ndarray:
         return self._bridge.imgmsg_to_cv2(image, 'rgb8')
 
-    def _on_frames(self, frames: FrameSet) -> None:
-        if not self._episode.episode or frames.stamp_ns < self._begin_ns:
+    def _advance(self) -> None:
+        """Take what the sampler has; called with every input, and by a timer, which notices when there is none."""
+        if not self._running:
             return
-        if self._until_index is not None and self._index >= self._until_index:
+        overdue_ns = self.get_clock().now().nanoseconds - round(self.value('camera_timeout_s') * NANOSECONDS)
+        for frames in self._sampler.take(overdue_ns):
+            if self._running:
+                self._on_frames(frames)
+
+    def _on_frames(self, frames: FrameSet) -> None:
+        self._counts['images_held'] += frames.held
+        if frames.missing:
+            names = ', '.join(self._profile.cameras[camera].name for camera in frames.missing)
+            self._miss(self._index, frames.instant_ns, f'no image of {names}')
             return
         self._frames.append(frames)
         if len(self._frames) == (VIDEO_FRAMES_PER_LATENT if self._index else 1):
             self._encode()
+
+    def _miss(self, index: int, stamp_ns: int, reason: str) -> None:
+        """Say that a latent frame is missing; the stream ends here, and the world model begins another episode."""
+        self._running = False
+        self._counts['missing_frames'] += 1
+        self.get_logger().warning(f'episode {self._episode.episode}: latent frame {index} is missing: {reason}')
+        self._publisher.publish(
+            missing_latent_message(self._episode.episode, index, stamp_ns, self._model_name, self._profile)
+        )
 
     def _encode(self) -> None:
         started = time.perf_counter()
@@ -157,11 +200,18 @@ class PerceptionNode(ManagedNode):
         elif silent:
             level = ERROR
             message = f'no image for {timeout:g} s on {", ".join(silent)}; is the camera running?'
-        elif self._counts['images_dropped']:
+        elif self._sampler.dropped:
             level, message = WARN, 'images went missing'
         else:
             level, message = OK, ''
-        self.report(level, message, encode_ms=f'{self._encode_ms:.2f}', model=self._model_name, **self._counts)
+        self.report(
+            level,
+            message,
+            images_dropped=self._sampler.dropped,
+            encode_ms=f'{self._encode_ms:.2f}',
+            model=self._model_name,
+            **self._counts,
+        )
 
 
 def main() -> None:

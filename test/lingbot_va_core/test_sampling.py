@@ -1,91 +1,177 @@
-"""Cameras of any rate and phase become frame sets on the video clock."""
+"""Images of several cameras, of any rate and phase, become frame sets at the instants that are asked for."""
 
 from lingbot_va_core.sampling import FrameSampler, FrameSet
 
 MS = 1_000_000
 PERIOD = 80 * MS
 T0 = 1_700_000_000_000_000_000
+NEVER = 0
 
 
-def feed(sampler: FrameSampler, frames: list[tuple[int, int]]) -> list[FrameSet]:
+def make(cameras: int, max_held: int = 2) -> FrameSampler:
+    return FrameSampler(cameras, PERIOD, max_held)
+
+
+def feed(sampler: FrameSampler, frames: list[tuple[int, int]], overdue_ms: int | None = None) -> list[FrameSet]:
     """Push (camera, ms) in order of arrival; a frame is its own (camera, ms)."""
-    return [each for camera, ms in frames for each in sampler.push(camera, T0 + ms * MS, (camera, ms))]
+    overdue = NEVER if overdue_ms is None else T0 + overdue_ms * MS
+    sets = []
+    for camera, ms in frames:
+        sampler.push(camera, T0 + ms * MS, (camera, ms))
+        sets += sampler.take(overdue)
+    return sets
+
+
+def ask(sampler: FrameSampler, *instants_ms: int) -> None:
+    sampler.ask(T0 + ms * MS for ms in instants_ms)
 
 
 def stamps(sets: list[FrameSet]) -> list[int]:
     return [(each.stamp_ns - T0) // MS for each in sets]
 
 
-def test_cameras_at_the_video_rate_give_every_frame() -> None:
-    sets = feed(FrameSampler(3, PERIOD), [(camera, 80 * k) for k in range(10) for camera in range(3)])
-    assert stamps(sets) == [80 * k for k in range(10)]
-    assert all(each.frames == ((0, ms), (1, ms), (2, ms)) for each, ms in zip(sets, stamps(sets), strict=True))
-    assert sum(each.held + each.skipped for each in sets) == 0
+def both(*instants_ms: int) -> list[tuple[int, int]]:
+    return [(camera, ms) for ms in instants_ms for camera in (0, 1)]
+
+
+def test_each_instant_gets_the_nearest_frame_of_each_camera() -> None:
+    sampler = make(2)
+    ask(sampler, 0, 80, 160)
+    arrivals = sorted((round(100 * k / 3) + phase, camera) for k in range(8) for camera, phase in ((0, 0), (1, 9)))
+    sets = feed(sampler, [(camera, ms) for ms, camera in arrivals])
+    assert [each.frames for each in sets] == [((0, 0), (1, 9)), ((0, 67), (1, 76)), ((0, 167), (1, 176))]
+    assert sum(each.held for each in sets) == 0
+
+
+def test_a_frame_that_could_be_nearer_is_waited_for() -> None:
+    sampler = make(2)
+    ask(sampler, 80)
+    assert feed(sampler, [(0, 80), (1, 50)]) == []
+    assert feed(sampler, [(1, 90)])[0].frames == ((0, 80), (1, 90))
 
 
 def test_the_order_of_arrival_does_not_matter() -> None:
-    sets = feed(FrameSampler(3, PERIOD), [(camera, 80 * k) for k in range(10) for camera in (2, 0, 1)])
-    assert stamps(sets) == [80 * k for k in range(10)]
-    assert all({ms for _, ms in each.frames} == {at} for each, at in zip(sets, stamps(sets), strict=True))
+    instants = [80 * k for k in range(6)]
+    sampler = make(3)
+    ask(sampler, *instants)
+    sets = feed(sampler, [(camera, ms) for ms in instants for camera in (2, 0, 1)])
+    assert [each.frames for each in sets] == [tuple((camera, ms) for camera in range(3)) for ms in instants]
+
+
+def test_frames_that_came_before_the_question_answer_it() -> None:
+    sampler = make(2)
+    feed(sampler, both(0, 80, 160, 240, 320))
+    ask(sampler, 80, 160, 240, 320)
+    assert stamps(sampler.take(NEVER)) == [80, 160, 240, 320]
 
 
 def test_a_camera_whose_frames_come_in_a_burst_is_waited_for() -> None:
+    sampler = make(2)
+    ask(sampler, 0, 80, 160, 240)
     arrivals = [(0, 0), (1, 0), (0, 80), (0, 160), (1, 80), (1, 160), (0, 240), (1, 240)]
-    sets = feed(FrameSampler(2, PERIOD), arrivals)
+    sets = feed(sampler, arrivals)
     assert [each.frames for each in sets] == [((0, ms), (1, ms)) for ms in (0, 80, 160, 240)]
     assert sum(each.held for each in sets) == 0
 
 
-def test_faster_cameras_are_subsampled_to_the_nearest_frame() -> None:
-    arrivals = sorted((round(100 * k / 3) + phase, camera) for k in range(60) for camera, phase in ((0, 0), (1, 9)))
-    sets = feed(FrameSampler(2, PERIOD), [(camera, ms) for ms, camera in arrivals])
-    gaps = [later - earlier for earlier, later in zip(stamps(sets), stamps(sets)[1:], strict=False)]
-    assert set(gaps) <= {66, 67, 100, 101}
-    assert abs(sum(gaps) / len(gaps) - 80) < 3
-    assert all(abs(each.frames[1][1] - each.frames[0][1]) <= 17 for each in sets)
-    assert sum(each.held + each.skipped for each in sets) == 0
+def test_a_missing_frame_repeats_the_nearest_once_the_reference_is_two_periods_ahead() -> None:
+    sampler = make(2)
+    ask(sampler, 0, 80, 160)
+    assert stamps(feed(sampler, [*both(0), (0, 80), (0, 160)])) == [0]
+    [late] = feed(sampler, [(0, 240)])
+    assert (late.frames, late.held, late.missing) == (((0, 80), (1, 0)), 1, ())
 
 
-def test_a_camera_that_is_a_little_slow_is_followed() -> None:
-    sets = feed(FrameSampler(1, PERIOD), [(0, 81 * k) for k in range(300)])
-    assert stamps(sets) == [81 * k for k in range(300)]
-    assert sum(each.skipped for each in sets) == 0
+def test_a_dead_reference_is_noticed_when_the_caller_gives_up() -> None:
+    sampler = make(2, max_held=1)
+    ask(sampler, 0, 80, 160)
+    assert stamps(feed(sampler, [*both(0), (1, 80), (1, 160), (1, 240), (1, 320)])) == [0]
+    held, missing = sampler.take(T0 + 160 * MS)
+    assert (held.frames, held.held) == (((0, 0), (1, 80)), 1)
+    assert (missing.frames, missing.missing) == ((), (0,))
 
 
-def test_a_missing_frame_of_the_reference_is_counted() -> None:
-    sets = feed(FrameSampler(2, PERIOD), [(camera, 80 * k) for k in range(8) if k not in (3, 4) for camera in (0, 1)])
-    assert stamps(sets) == [0, 80, 160, 400, 480, 560]
-    assert [each.skipped for each in sets] == [0, 0, 0, 2, 0, 0]
+def test_frames_are_repeated_for_so_many_instants_at_most() -> None:
+    sampler = make(2, max_held=2)
+    ask(sampler, *(80 * k for k in range(8)))
+    sets = feed(sampler, [*both(0), *((0, 80 * k) for k in range(1, 10))])
+    assert [each.held for each in sets] == [0, 1, 1, 1, 1, 1, 1, 1]
+    assert [each.missing for each in sets] == [(), (), (), (1,), (1,), (1,), (1,), (1,)]
+    assert all(each.frames == () for each in sets[3:])
 
 
-def test_a_missing_frame_of_another_camera_repeats_its_last() -> None:
-    frames = [(camera, 80 * k) for k in range(8) for camera in (0, 1) if (camera, k) != (1, 4)]
-    sets = feed(FrameSampler(2, PERIOD), frames)
-    assert stamps(sets) == [80 * k for k in range(8)]
-    assert [each.held for each in sets] == [0, 0, 0, 0, 1, 0, 0, 0]
-    assert sets[4].frames[1] == (1, 240)
+def test_a_camera_that_comes_back_may_be_repeated_again() -> None:
+    sampler = make(2, max_held=1)
+    ask(sampler, *(80 * k for k in range(6)))
+    sets = feed(sampler, [*both(0), (0, 80), *both(160), (0, 240), *both(320), (0, 400), (0, 480), (0, 560)])
+    assert [(each.held, each.missing) for each in sets] == [(0, ()), (1, ())] * 3
 
 
-def test_a_camera_that_never_came_blocks() -> None:
-    assert feed(FrameSampler(2, PERIOD), [(0, 80 * k) for k in range(30)]) == []
+def test_a_slower_camera_in_any_phase_is_not_missing() -> None:
+    sampler = make(1)
+    ask(sampler, *(80 * k for k in range(100)))
+    sets = feed(sampler, [(0, 100 * k + 37) for k in range(82)])
+    assert len(sets) == 100
+    assert sum(each.held for each in sets) == 0
 
 
-def test_a_camera_that_comes_at_last_does_not_bring_back_the_whole_past() -> None:
-    sampler = FrameSampler(2, PERIOD)
-    feed(sampler, [(0, 80 * k) for k in range(100)])
-    sets = feed(sampler, [(1, 80 * 99)])
-    assert len(sets) <= 16
-    assert sets[-1].frames == ((0, 80 * 99), (1, 80 * 99))
+def test_the_first_set_is_complete_and_not_from_before_the_beginning() -> None:
+    sampler = make(2)
+    feed(sampler, both(0, 80))
+    sampler.begin(T0 + 100 * MS)
+    assert feed(sampler, [(0, 160), (0, 240), (0, 320), (0, 400)]) == []
+    [first] = feed(sampler, [(1, 400), (0, 480)])
+    assert first.frames == ((0, 400), (1, 400))
+    assert first.held == 0
+
+
+def test_a_beginning_forgets_what_was_asked_for_and_held() -> None:
+    sampler = make(1, max_held=0)
+    feed(sampler, [(0, 0)])
+    ask(sampler, 0, 160, 240)
+    assert [each.missing for each in sampler.take(T0 + 160 * MS)] == [(), (0,)]
+    sampler.begin(T0 + 300 * MS)
+    ask(sampler, 400)
+    sets = feed(sampler, [(0, 320), (0, 400)])
+    assert [(each.frames, each.missing) for each in sets] == [(((0, 320),), ()), (((0, 400),), ())]
+
+
+def test_a_gap_between_stamps_counts_as_dropped_frames() -> None:
+    sampler = make(2)
+    feed(sampler, both(0, 80, 160, 400, 480))
+    assert sampler.dropped == 4
+    feed(sampler, [(0, 500), (0, 590)])
+    assert sampler.dropped == 4
 
 
 def test_a_repeated_or_older_stamp_is_ignored() -> None:
-    sampler = FrameSampler(1, PERIOD)
-    assert len(feed(sampler, [(0, 0), (0, 0), (0, 80), (0, 40)])) == 2
+    sampler = make(1)
+    sampler.push(0, T0, 'first')
+    sampler.push(0, T0, 'again')
+    sampler.push(0, T0 - 500 * MS, 'older')
+    ask(sampler, 0)
+    assert sampler.take(NEVER)[0].frames == ('first',)
 
 
-def test_a_clock_that_jumps_back_starts_afresh() -> None:
-    sampler = FrameSampler(2, PERIOD)
-    feed(sampler, [(camera, 100_000 + 80 * k) for k in range(4) for camera in (0, 1)])
-    sets = feed(sampler, [(camera, 80 * k) for k in range(4) for camera in (0, 1)])
-    assert stamps(sets) == [0, 80, 160, 240]
-    assert sets[0].skipped == 0
+def test_a_clock_that_was_set_back_starts_afresh() -> None:
+    sampler = make(2)
+    feed(sampler, both(100_000, 100_080))
+    ask(sampler, 100_160)
+    ask_again = [*both(0), *both(80)]
+    assert feed(sampler, ask_again) == []
+    ask(sampler, 80)
+    assert stamps(sampler.take(NEVER)) == [80]
+    assert sampler.newest_ns == T0 + 80 * MS
+
+
+def test_a_camera_that_never_came_is_missing() -> None:
+    sampler = make(2)
+    ask(sampler, 0)
+    sets = feed(sampler, [(0, 80 * k) for k in range(4)])
+    assert [each.missing for each in sets] == [(1,)]
+
+
+def test_memory_is_bounded() -> None:
+    sampler = make(1)
+    feed(sampler, [(0, 80 * k) for k in range(1000)])
+    assert sum(len(buffer) for buffer in sampler._buffers) <= 64

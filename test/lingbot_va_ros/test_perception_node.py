@@ -1,6 +1,6 @@
-"""The perception node alone, between cameras and a world model that the test plays."""
+"""The perception node alone, between cameras, a world model and an action node that the test plays."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,7 @@ from support import Graph
 from lingbot_va_core.checkpoint import load_model
 from lingbot_va_core.robot import load_profile
 from lingbot_va_core.streaming import StreamingEncoder
-from lingbot_va_msgs.msg import ActionChunk, Episode, LatentFrame
+from lingbot_va_msgs.msg import Episode, ExecutedActions, LatentFrame
 from lingbot_va_ros import qos
 from lingbot_va_ros.bringup import Bringup, BringupError
 from lingbot_va_ros.conversions import latent_array, to_ns, to_time
@@ -26,7 +26,7 @@ PERCEPTION = [spec for spec in nodes(simulation=True) if spec.name == 'perceptio
 
 
 class Stage:
-    """Cameras and the announcements of a world model; what the node sends is collected."""
+    """Cameras, announcements of episodes and reports of the motion; what the node sends is collected."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -36,26 +36,26 @@ class Stage:
         node = graph.node
         self._cameras = [node.create_publisher(Image, camera.image_topic, qos.COMMAND) for camera in PROFILE.cameras]
         self._episodes = node.create_publisher(Episode, 'episode', qos.LATCHED)
-        self._chunks = node.create_publisher(ActionChunk, 'action_chunk', qos.CHUNK)
+        self._executed = node.create_publisher(ExecutedActions, 'executed_actions', qos.STREAM)
 
     def ready(self) -> None:
         """Wait until the node is subscribed to everything."""
-        publishers = [*self._cameras, self._episodes, self._chunks]
+        publishers = [*self._cameras, self._episodes, self._executed]
         self.graph.wait_for(lambda: all(each.get_subscription_count() for each in publishers), what='subscriptions')
 
-    def begin(self, number: int = 1, mode: int = Episode.SYNC, at_ns: int = T0) -> None:
+    def begin(self, number: int = 1, at_ns: int = T0) -> None:
         """Announce an episode."""
-        episode = Episode(episode=number, mode=mode)
+        episode = Episode(episode=number, task=1)
         episode.header.stamp = to_time(at_ns)
         self._episodes.publish(episode)
         assert self._episodes.wait_for_all_acked()
 
-    def announce_chunk(self, first: int, frames: int, start_ns: int, episode: int = 1) -> None:
-        """Announce that the world model has predicted."""
-        chunk = ActionChunk(episode=episode, first_latent_index=first, latent_frames=frames)
-        chunk.header.stamp = to_time(start_ns)
-        self._chunks.publish(chunk)
-        assert self._chunks.wait_for_all_acked()
+    def executed(self, index: int, frames: Sequence[float], episode: int = 1) -> None:
+        """Report a latent frame whose motion was at the instants of these video frames."""
+        report = ExecutedActions(episode=episode, latent_index=index)
+        report.video_stamps = [to_time(T0 + round(frame * VIDEO_NS)) for frame in frames]
+        self._executed.publish(report)
+        assert self._executed.wait_for_all_acked()
 
     def send(self, frame: int, cameras: tuple[int, ...] = (0, 1, 2), **changes: Any) -> None:
         """Publish video frame `frame` of some cameras."""
@@ -111,10 +111,17 @@ def stage(graph: Graph) -> Iterator[Stage]:
         yield stage
 
 
+def covered(message: LatentFrame) -> list[float]:
+    """Video frames of a latent frame."""
+    return [(to_ns(stamp) - T0) / VIDEO_NS for stamp in message.frame_stamps]
+
+
 def test_latents_are_those_of_the_encoder_on_the_same_images(stage: Stage) -> None:
-    stage.begin(mode=Episode.FDM)
-    for frames in (range(5), range(5, 9)):
-        stage.play(frames)
+    stage.begin()
+    stage.play(range(5))
+    stage.executed(1, range(1, 5))
+    stage.play(range(5, 9))
+    stage.executed(2, range(5, 9))
     stage.graph.wait_for(lambda: len(stage.latents) == 3, what='three latent frames')
     model = load_model(None, 'tiny', PROFILE, seed=0)
     encoder = StreamingEncoder(model.vae, model.config.rollout, 3)
@@ -122,15 +129,15 @@ def test_latents_are_those_of_the_encoder_on_the_same_images(stage: Stage) -> No
     for index, (message, clip) in enumerate(zip(stage.latents, clips, strict=True)):
         expected = encoder.encode([[pixels(frame, camera) for camera in range(3)] for frame in clip])[0].numpy()
         np.testing.assert_allclose(latent_array(message), expected, rtol=2e-3, atol=2e-3)
-        assert (message.episode, message.index) == (1, index)
-        assert [to_ns(stamp) for stamp in message.frame_stamps] == [T0 + frame * VIDEO_NS for frame in clip]
+        assert (message.episode, message.index, message.missing) == (1, index, False)
+        assert covered(message) == list(clip)
 
 
 def test_bgr_images_give_the_same_latents(stage: Stage) -> None:
-    stage.begin(mode=Episode.FDM)
+    stage.begin()
     stage.send(0)
     stage.graph.wait_for(lambda: stage.latents)
-    stage.begin(2, mode=Episode.FDM)
+    stage.begin(2, at_ns=T0 + VIDEO_NS)
     for camera in range(3):
         message = image(0, camera, encoding='bgr8')
         message.data[:] = type(message.data)('B', pixels(0, camera)[:, :, ::-1].tobytes())
@@ -141,26 +148,72 @@ def test_bgr_images_give_the_same_latents(stage: Stage) -> None:
 
 
 def test_images_from_before_the_episode_do_not_belong_to_it(stage: Stage) -> None:
-    stage.begin(mode=Episode.FDM, at_ns=T0 + 5 * VIDEO_NS)
+    stage.begin(at_ns=T0 + 5 * VIDEO_NS)
     for frames in (range(4), range(4, 8)):
         stage.play(frames)
     stage.graph.wait_for(lambda: stage.latents)
-    assert to_ns(stage.latents[0].header.stamp) == T0 + 5 * VIDEO_NS
+    assert covered(stage.latents[0]) == [5]
 
 
-def test_in_mode_sync_frames_count_only_from_the_beginning_of_the_next_chunk(stage: Stage) -> None:
+def test_images_are_those_of_the_motion_and_not_of_the_time_between(stage: Stage) -> None:
     stage.begin()
-    stage.play(range(5))
-    stage.announce_chunk(first=1, frames=1, start_ns=T0 + 6 * VIDEO_NS)
-    for frames in (range(5, 10), range(10, 15)):
+    for frames in (range(5), range(5, 10), range(10, 15)):
         stage.play(frames)
+    stage.executed(1, (3.2, 4.2, 9.8, 10.7))  # with a pause of five frames inside
     stage.graph.wait_for(lambda: len(stage.latents) == 2)
-    covered = [to_ns(stamp) for stamp in stage.latents[1].frame_stamps]
-    assert covered == [T0 + frame * VIDEO_NS for frame in range(7, 11)]
-    stage.begin(2)
+    assert covered(stage.latents[1]) == [3, 4, 10, 11]
+    stage.begin(2, at_ns=T0 + 15 * VIDEO_NS)
+    stage.executed(2, (11, 12, 13, 14))  # of an episode that is over
     stage.play(range(15, 16))
     stage.graph.wait_for(lambda: stage.latents[-1].episode == 2)
     assert [(each.episode, each.index) for each in stage.latents] == [(1, 0), (1, 1), (2, 0)]
+
+
+def test_a_report_that_comes_twice_is_ignored(stage: Stage) -> None:
+    stage.begin()
+    stage.play(range(5))
+    for _ in range(2):
+        stage.executed(1, range(1, 5))
+    stage.play(range(5, 9))
+    stage.executed(2, range(5, 9))
+    stage.graph.wait_for(lambda: len(stage.latents) == 3)
+    assert [covered(each) for each in stage.latents] == [[0], [1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_a_lost_report_makes_a_missing_frame_and_ends_the_stream(stage: Stage) -> None:
+    stage.begin()
+    stage.play(range(5))
+    stage.executed(2, range(1, 5))
+    stage.graph.wait_for(lambda: len(stage.latents) == 2)
+    missing = stage.latents[1]
+    assert (missing.index, missing.missing, list(missing.data)) == (1, True, [])
+    stage.executed(1, range(1, 5))
+    stage.play(range(5, 9))
+    stage.begin(2, at_ns=T0 + 6 * VIDEO_NS)
+    stage.graph.wait_for(lambda: stage.latents[-1].episode == 2)
+    assert [(each.episode, each.index) for each in stage.latents] == [(1, 0), (1, 1), (2, 0)]
+
+
+def test_a_camera_without_images_makes_a_missing_frame_after_two_repeated_ones(stage: Stage) -> None:
+    stage.begin()
+    stage.play(range(3))
+    for frame in range(3, 11):
+        stage.send(frame, cameras=(0, 2))
+    stage.executed(1, range(1, 5))
+    stage.executed(2, range(5, 9))
+    stage.graph.wait_for(lambda: len(stage.latents) == 3)
+    assert [each.missing for each in stage.latents] == [False, False, True]
+    assert to_ns(stage.latents[2].header.stamp) == T0 + 5 * VIDEO_NS
+    stage.graph.wait_for(lambda: stage.health().missing_frames == '1')
+    assert stage.health().images_held == '3'
+
+
+def test_cameras_that_are_all_silent_make_a_missing_frame_after_the_time_out(stage: Stage) -> None:
+    stage.begin()
+    stage.play(range(2))
+    stage.executed(1, range(1, 5))  # long ago by the node's clock
+    stage.graph.wait_for(lambda: len(stage.latents) == 2)
+    assert stage.latents[1].missing
 
 
 def test_without_an_episode_nothing_is_encoded(stage: Stage) -> None:
