@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lingbot_va_core.cache import KVCache, Write
 from lingbot_va_core.config import ExpertConfig, TransformerConfig
-from lingbot_va_core.expert_initialization import initialize_action_expert, interpolate
+from lingbot_va_core.expert_initialization import ExpertError, initialize_action_expert, interpolate, with_action_expert
+from lingbot_va_core.normalization import ActionNormalizer
+from lingbot_va_core.presets import preset
 from lingbot_va_core.transformer import WorldTransformer, modulate
+from lingbot_va_core.world_model import WorldModel, skeleton
 
 WIDTH, HEADS = 384, 4
 
@@ -174,3 +179,72 @@ def test_one_shared_expert_needs_nothing() -> None:
     before = {name: tensor.clone() for name, tensor in transformer.state_dict().items()}
     initialize_action_expert(transformer)
     assert all(torch.equal(before[name], tensor) for name, tensor in transformer.state_dict().items())
+
+
+def shared_model(dtype: torch.dtype = torch.float32) -> WorldModel:
+    """A small model of one expert, as if trained: no weight is zero, nothing is tied."""
+    config = preset('tiny')
+    sizes = {'num_layers': 2, 'num_heads': HEADS, 'head_dim': WIDTH // HEADS, 'video': ExpertConfig(WIDTH, 1024)}
+    transformer = replace(config.transformer, action=None, **sizes)
+    normalizer = ActionNormalizer((-1.0,) * 30, (1.0,) * 30, (True,) * 30)
+    model = skeleton('small', replace(config, transformer=transformer), normalizer, torch.device('cpu'), dtype)
+    model.vae.to_empty(device='cpu')
+    generator = torch.Generator().manual_seed(0)
+    model.transformer.to_empty(device='cpu').to(dtype)
+    for name, parameter in model.transformer.named_parameters():
+        values = torch.randn(parameter.shape, generator=generator)
+        scale = 1.3 / math.sqrt(parameter.shape[-1]) if parameter.dim() == 2 else 0.1
+        parameter.data.copy_(values * scale + (1.0 if 'norm' in name and name.endswith('weight') else 0.0))
+    return model
+
+
+def video_velocity(transformer: WorldTransformer) -> Tensor:
+    """Two frames after one that is in the cache."""
+    generator = torch.Generator().manual_seed(4)
+    latents = torch.randn(1, 24, 3, 4, 6, generator=generator).to(transformer.proj_out.weight.dtype)
+    text = transformer.text_context(torch.randn(1, 7, 384, generator=generator))
+    cache = KVCache(2, 1, 4, WIDTH // 4, 200, dtype=latents.dtype)
+    first = transformer.video_timing(torch.zeros(1))
+    transformer.video(latents[:, :, :1], first, 0, text, cache, Write.CLEAN, head=False)
+    timing = transformer.video_timing(torch.tensor([700.0, 300.0]))
+    return transformer.video(latents[:, :, 1:], timing, 1, text, cache, Write.TRANSIENT)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_a_shared_model_with_an_action_expert_of_its_own_imagines_the_same_to_the_bit(dtype: torch.dtype) -> None:
+    shared = shared_model(dtype)
+    mot = with_action_expert(shared)
+    assert mot.config.transformer.action == ExpertConfig(96, 256)
+    assert torch.equal(video_velocity(mot.transformer), video_velocity(shared.transformer))
+    assert {weight.dtype for weight in mot.transformer.parameters()} == {dtype}
+    assert mot.transformer.blocks[0].attn1.to_q.weight.data_ptr() == (
+        shared.transformer.blocks[0].attn1.to_q.weight.data_ptr()
+    )
+
+
+def test_the_new_expert_starts_with_the_variance_of_what_the_shared_one_has_learned() -> None:
+    shared = shared_model()
+    shared.transformer.condition_embedder_action.time_proj.weight.data *= 3  # of the actions, unlike that of the video
+    mot, learned = with_action_expert(shared).transformer, shared.transformer
+    embedder, theirs = mot.condition_embedder_action, learned.condition_embedder_action
+    pairs = [(ours, dict(learned.blocks.named_modules())[name]) for name, ours in mot.action_blocks.named_modules()]
+    pairs += [
+        (mot.action_embedder, learned.action_embedder),
+        (mot.action_proj_out, learned.action_proj_out),
+        (embedder.time_embedder.linear_1, theirs.time_embedder.linear_1),
+        (embedder.time_proj, theirs.time_proj),
+        (embedder.text_embedder.linear_1, learned.condition_embedder.text_embedder.linear_1),
+    ]
+    pairs = [pair for pair in pairs if isinstance(pair[0], nn.Linear)]
+    assert len(pairs) == 2 * 10 + 5
+    for ours, source in pairs:
+        assert ours.weight.shape != source.weight.shape
+        assert gain(ours) == pytest.approx(gain(source), rel=0.1)
+    text = learned.condition_embedder.text_embedder.linear_1.bias
+    torch.testing.assert_close(embedder.text_embedder.linear_1.bias, interpolate(text, torch.Size([96])))
+
+
+def test_a_model_that_has_an_action_expert_is_refused() -> None:
+    with pytest.raises(ExpertError, match="'small-mot' has an action expert already; give one that has"):
+        with_action_expert(with_action_expert(shared_model()))
