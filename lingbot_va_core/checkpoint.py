@@ -2,29 +2,32 @@
 
 A checkpoint folder of our own holds `config.json` (configuration, action normalisation and the names of the other
 files), the weights of transformer and VAE as safetensors, in shards where they are large, and, if there are any, the
-embeddings of known instructions. The folders of robbyant and LeRobot are read, too: `released_checkpoint`.
+embeddings of known instructions. The layouts of the authors and of LeRobot are read and written, too:
+`released_checkpoint`, `lerobot_checkpoint`.
 """
 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from lingbot_va_core.config import ConfigError, ModelConfig, RolloutConfig
 from lingbot_va_core.hub import HubError, locate
 from lingbot_va_core.initialization import initialize_transformer, initialize_vae
+from lingbot_va_core.lerobot_checkpoint import read_lerobot, write_lerobot
 from lingbot_va_core.normalization import ActionNormalizer, NormalizationError
 from lingbot_va_core.presets import preset
-from lingbot_va_core.released_checkpoint import read_lerobot, read_released, write_released
+from lingbot_va_core.released_checkpoint import read_released, write_released
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.text import KnownPrompts, TextError
-from lingbot_va_core.weights import CheckpointError, load_weights, write_weights
+from lingbot_va_core.weights import CheckpointError, load_weights, write_tensors, write_weights
 from lingbot_va_core.world_model import WorldModel, build_text_encoder, skeleton
 
 __all__ = ['CheckpointError', 'WorldModel', 'load_model', 'load_weights', 'save_checkpoint']
@@ -32,7 +35,8 @@ __all__ = ['CheckpointError', 'WorldModel', 'load_model', 'load_weights', 'save_
 FORMAT = 'lingbot_va-2'
 PARTS = ('transformer', 'vae')
 EMBEDDINGS = 'text_embeddings'
-LAYOUTS = ('own', 'released')
+LAYOUTS = ('own', 'released', 'lerobot')
+KEPT = ('text_encoder', 'tokenizer')  # parts of a folder that we never write
 
 
 def load_model(
@@ -41,7 +45,7 @@ def load_model(
     profile: RobotProfile | None = None,
     seed: int = 0,
     device: torch.device | str = 'cpu',
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     rollout: RolloutConfig | None = None,
     normalizer: ActionNormalizer | None = None,
 ) -> WorldModel:
@@ -53,7 +57,7 @@ def load_model(
         profile: the robot; gives an untrained model its action range and is checked against the model.
         seed: of an untrained model's weights.
         device: where transformer and VAE run.
-        dtype: of the transformer; the VAE runs in float32.
+        dtype: of the transformer; the VAE runs in float32. None: each weight of both as it is stored, to convert.
         rollout: how the model is run, in place of what the checkpoint says.
         normalizer: action quantiles, in place of those of the checkpoint. The folders of robbyant have none.
 
@@ -67,32 +71,41 @@ def load_model(
     elif profile is None:
         raise CheckpointError('an untrained model needs a robot profile for its action range; give a profile')
     else:
-        model = _fresh(preset(preset_name), ActionNormalizer.from_profile(profile), seed, device, dtype)
+        normalizer = normalizer or ActionNormalizer.from_profile(profile)
+        model = _fresh(preset(preset_name), normalizer, seed, device, dtype or torch.float32)
+    model.dtype = model.transformer.proj_out.weight.dtype
     if profile is not None:
         _check_profile(model, profile)
     return model
 
 
-def save_checkpoint(model: WorldModel, folder: Path | str, layout: str = 'own') -> None:
+def save_checkpoint(
+    model: WorldModel, folder: Path | str, layout: str = 'own', cameras: Sequence[str] | None = None
+) -> None:
     """Write a checkpoint folder whole or not at all; an older one of that name is replaced.
 
     Args:
         model: of any origin, so that loading and saving converts.
         folder: to be made.
-        layout: 'own', or 'released': that of robbyant/lingbot-va-*, without text encoder and tokenizer. It has no place
-            for rollout settings, action quantiles and embeddings of known instructions.
+        layout: 'own'; 'released': that of robbyant/lingbot-va-*, which has no place for rollout settings, action
+            quantiles and embeddings of known instructions; 'lerobot': that of lerobot/lingbot_va_*, which has none for
+            the last. The text encoder is not written.
+        cameras: names of the images in LeRobot's layout, see `write_lerobot`.
 
     Raises:
-        CheckpointError: the folder cannot be written, something that is not a checkpoint is in its place, or the model
-            has parts that the layout cannot hold.
+        CheckpointError: the folder cannot be written, something that is not a checkpoint or has a text encoder is in
+            its place, or the model has parts that the layout cannot hold.
     """
     folder = Path(folder)
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout is '{layout}'; choose one of {', '.join(LAYOUTS)}")
-    write = _write_own if layout == 'own' else write_released
+    write = {'own': _write_own, 'released': write_released, 'lerobot': partial(write_lerobot, cameras=cameras)}[layout]
     known = (folder / 'config.json').is_file() or (folder / 'transformer' / 'config.json').is_file()
     if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f'{folder} exists and is not a checkpoint; choose another folder')
+    lost = [part for part in KEPT if (folder / part).exists()]
+    if lost:
+        raise CheckpointError(f'{folder} has a {" and a ".join(lost)}, which would be lost; choose another folder')
     try:
         _replace(folder, lambda fresh: write(model, fresh))
     except (OSError, SafetensorError) as error:
@@ -105,7 +118,7 @@ def _write_own(model: WorldModel, folder: Path) -> None:
         where = write_weights(getattr(model, part).state_dict(), folder, part)
         files[part] = sorted(set(where.values()))
     if isinstance(model.text, KnownPrompts):
-        save_file(model.text.table, folder / f'{EMBEDDINGS}.safetensors')
+        write_tensors(model.text.table, folder / f'{EMBEDDINGS}.safetensors')
         files[EMBEDDINGS] = [f'{EMBEDDINGS}.safetensors']
     document = {
         'format': FORMAT,
@@ -151,7 +164,7 @@ def _fresh(
 def _read(
     checkpoint: Path | str,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     rollout: RolloutConfig | None,
     normalizer: ActionNormalizer | None,
     profile: RobotProfile | None,
@@ -182,7 +195,7 @@ def _read_own(
     path: Path,
     document: Any,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     rollout: RolloutConfig | None,
     normalizer: ActionNormalizer | None,
 ) -> WorldModel:
@@ -201,7 +214,7 @@ def _read_own(
         raise CheckpointError(f'{path}: {error}') from error
     model = skeleton(str(document['name']), config, normalizer, device, dtype)
     load_weights(model.transformer, files['transformer'], device, dtype)
-    load_weights(model.vae, files['vae'], device, torch.float32)
+    load_weights(model.vae, files['vae'], device, dtype and torch.float32)
     for file in files.get(EMBEDDINGS, ()):
         try:
             model.text = build_text_encoder(config, load_file(file))

@@ -1,6 +1,7 @@
-"""Named model configurations: the tiny model, the published sizes, and any size between."""
+"""Named configurations: of models (the tiny one, the published sizes, any size between), and how released ones run."""
 
 import re
+from dataclasses import dataclass
 
 from lingbot_va_core.config import (
     ConfigError,
@@ -69,6 +70,80 @@ REAL_ROBOT = RolloutConfig(
     video_guidance=5.0,
     video_exec_step=4,
 )
+
+
+
+@dataclass(frozen=True)
+class RolloutPreset:
+    """What a released checkpoint's folder leaves out, for the robot or benchmark that it was trained for.
+
+    Attributes:
+        cameras: LeRobot's names of the images, in the order of the canvas.
+        channels: of the universal action, in the order of the data's action vectors.
+    """
+
+    rollout: RolloutConfig
+    cameras: tuple[str, ...]
+    channels: tuple[int, ...]
+
+
+_HEAD_AND_WRISTS = tuple(f'observation.images.{name}' for name in ('cam_high', 'cam_left_wrist', 'cam_right_wrist'))
+_TWO_POSES = (*range(7), 28, *range(7, 14), 29)
+
+ROLLOUTS = {
+    'robotwin': RolloutPreset(ROBOTWIN, _HEAD_AND_WRISTS, _TWO_POSES),
+    'franka': RolloutPreset(
+        RolloutConfig(
+            height=224,
+            width=320,
+            camera_layout='width',
+            cameras=3,
+            chunk_frames=4,
+            actions_per_latent=20,
+            video_steps=5,
+            action_steps=10,
+            attn_window=30,
+            video_guidance=5.0,
+        ),
+        _HEAD_AND_WRISTS,
+        _TWO_POSES,
+    ),
+    # SO-101: one arm, whose five joints are in the first channels.
+    'demo': RolloutPreset(
+        RolloutConfig(
+            height=256,
+            width=256,
+            camera_layout='width',
+            cameras=2,
+            chunk_frames=4,
+            actions_per_latent=8,
+            video_steps=5,
+            action_steps=10,
+            attn_window=30,
+            video_guidance=5.0,
+        ),
+        ('observation.images.top', 'observation.images.wrist'),
+        (*range(5), 28),
+    ),
+    # One arm: steps of position and rotation vector in the first channels.
+    'libero': RolloutPreset(
+        RolloutConfig(
+            height=128,
+            width=128,
+            camera_layout='width',
+            cameras=2,
+            chunk_frames=4,
+            actions_per_latent=4,
+            video_steps=20,
+            action_steps=50,
+            attn_window=30,
+            video_guidance=5.0,
+            action_shift=0.05,
+        ),
+        ('observation.images.agentview_rgb', 'observation.images.eye_in_hand_rgb'),
+        (*range(6), 28),
+    ),
+}
 
 # Small enough to train and to run on one CPU core: 36 + 16 tokens per latent frame, three video forwards that end
 # half-way to clean (unshifted s = 0.5), four for the actions.
@@ -159,3 +234,10 @@ def preset(name: str) -> ModelConfig:
             'from 128 to 16384'
         )
     return _wan(name, layers, width, mot=match[1] == 'mot')
+
+
+def rollout_preset(name: str) -> RolloutPreset:
+    """Return how the released configuration `name` is run; raises ConfigError for an unknown one."""
+    if name not in ROLLOUTS:
+        raise ConfigError(f"rollout '{name}' is unknown; choose one of {', '.join(ROLLOUTS)}")
+    return ROLLOUTS[name]

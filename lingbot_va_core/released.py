@@ -9,6 +9,7 @@ from lingbot_va_core.config import (
     ModelConfig,
     RolloutConfig,
     TransformerConfig,
+    VAEConfig,
     WanVAEConfig,
 )
 from lingbot_va_core.normalization import ActionNormalizer, NormalizationError
@@ -131,6 +132,33 @@ def vae_config(document: object, where: str = 'vae') -> WanVAEConfig:
     for name, value in implied.items():
         _require(fields[name] == value, f'{where}: {name} is {fields[name]}; with the other fields it must be {value}')
     return config
+
+
+def transformer_document(config: TransformerConfig) -> dict[str, Any]:
+    """Undo `transformer_config`; raises ConfigError for an action expert, which no released layout holds."""
+    _require(config.action is None, 'an action expert, for which the released layouts have no place')
+    return {
+        '_class_name': 'WanTransformer3DModel', 'patch_size': list(config.patch_size),
+        'num_attention_heads': config.num_heads, 'attention_head_dim': config.head_dim,
+        'in_channels': config.latent_channels, 'out_channels': config.latent_channels, 'action_dim': config.action_dim,
+        'text_dim': config.text_dim, 'freq_dim': config.freq_dim, 'ffn_dim': config.video.ffn_width,
+        'num_layers': config.num_layers, 'cross_attn_norm': True, 'eps': config.eps, 'rope_max_seq_len': 1024,
+        'pos_embed_seq_len': None, 'attn_mode': 'torch',
+    }  # fmt: skip
+
+
+def vae_document(config: VAEConfig | WanVAEConfig) -> dict[str, Any]:
+    """Undo `vae_config`; raises ConfigError for another VAE, which no released layout holds."""
+    _require(isinstance(config, WanVAEConfig), 'not the Wan VAE, and the released layouts have no place for another')
+    folded = 3 * config.patch_size**2
+    return {
+        '_class_name': 'AutoencoderKLWan', 'base_dim': config.base_dim, 'decoder_base_dim': config.decoder_base_dim,
+        'z_dim': config.latent_channels, 'dim_mult': list(config.dim_mult), 'num_res_blocks': config.num_res_blocks,
+        'temperal_downsample': list(config.temporal_downsample), 'is_residual': True, 'in_channels': folded,
+        'out_channels': folded, 'patch_size': config.patch_size, 'scale_factor_spatial': config.stride,
+        'scale_factor_temporal': 4, 'latents_mean': list(config.latents_mean),
+        'latents_std': list(config.latents_std), 'attn_scales': [], 'dropout': 0.0,
+    }  # fmt: skip
 
 
 def rollout_config(document: object, where: str = 'rollout') -> RolloutConfig:

@@ -68,7 +68,7 @@ def load_weights(
     module: nn.Module,
     files: Path | Sequence[Path],
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     prefix: str = '',
 ) -> None:
     """Give `module`, built on the meta device, the weights of safetensors files, in any floating-point type.
@@ -80,7 +80,7 @@ def load_weights(
         module: takes the tensors as its own and is frozen.
         files: one file, or all shards.
         device: of the module from now on.
-        dtype: of all its tensors from now on.
+        dtype: of all its tensors from now on; None: each as it is stored.
         prefix: see `stored_tensors`.
 
     Raises:
@@ -97,7 +97,7 @@ def load_weights(
             with safe_open(file, framework='pt', backend='pread') as reader:
                 for name, tensor in stored.items():
                     if tensor.file == file:
-                        weights[name] = reader.get_tensor(tensor.name).to(device, dtype)
+                        weights[name] = reader.get_tensor(tensor.name).to(device, dtype)  # None: as it is
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f'{file} cannot be read ({error}); copy the checkpoint again') from error
     module.load_state_dict(weights, assign=True)
@@ -147,9 +147,15 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, stem: str, limit:
     for i, shard in enumerate(shards):
         number = f'-{i + 1:05}-of-{len(shards):05}' if len(shards) > 1 else ''
         file = f'{stem}{number}.safetensors'
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in shard.items()}, folder / file)
+        write_tensors(shard, folder / file)
         where |= dict.fromkeys(shard, file)
     return where
+
+
+def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write one file, readable by all users; raises OSError or SafetensorError."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+    file.chmod(0o644)  # safetensors gives it to its owner alone
 
 
 def legacy_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:

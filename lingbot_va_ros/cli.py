@@ -13,6 +13,7 @@ COMMANDS = {
     'up': 'bring a graph up and watch it',
     'record': 'record a running graph into a bag',
     'bench': 'measure speed and memory',
+    'checkpoint': 'convert a checkpoint to another layout, type or variant',
     'info': 'describe a model',
     'verify': 'compare with a recorded rollout of the released code',
 }

@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_be_moved_into_place_leaves_the_older_one(
 
 
 def test_a_layout_must_be_known(tiny: WorldModel, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="layout is 'zip'; choose one of own, released"):
+    with pytest.raises(CheckpointError, match="layout is 'zip'; choose one of own, released, lerobot"):
         save_checkpoint(tiny, tmp_path / 'model', layout='zip')
 
 

@@ -45,6 +45,7 @@ def test_large_weights_are_written_in_shards_and_read_back(tmp_path: Path) -> No
     where = write_weights(model.state_dict(), tmp_path, 'part', limit=170)
     files = sorted(set(where.values()))
     assert files == [f'part-0000{i}-of-00003.safetensors' for i in (1, 2, 3)]
+    assert {(tmp_path / file).stat().st_mode & 0o777 for file in files} == {0o644}
     again = on_meta(5)
     load_weights(again, [tmp_path / file for file in files], CPU, torch.float32)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
