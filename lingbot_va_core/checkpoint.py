@@ -27,7 +27,7 @@ from lingbot_va_core.presets import preset
 from lingbot_va_core.released_checkpoint import read_released, write_released
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.text import KnownPrompts, TextError
-from lingbot_va_core.weights import CheckpointError, load_weights, write_tensors, write_weights
+from lingbot_va_core.weights import CheckpointError, load_weights, some, write_tensors, write_weights
 from lingbot_va_core.world_model import WorldModel, build_text_encoder, skeleton
 
 __all__ = ['CheckpointError', 'WorldModel', 'load_model', 'load_weights', 'save_checkpoint']
@@ -36,7 +36,7 @@ FORMAT = 'lingbot_va-2'
 PARTS = ('transformer', 'vae')
 EMBEDDINGS = 'text_embeddings'
 LAYOUTS = ('own', 'released', 'lerobot')
-KEPT = ('text_encoder', 'tokenizer')  # parts of a folder that we never write
+WRITTEN = ('config.json', '*.safetensors', 'policy_*processor.json', 'transformer', 'vae')  # names in any layout
 
 
 def load_model(
@@ -93,23 +93,29 @@ def save_checkpoint(
         cameras: names of the images in LeRobot's layout, see `write_lerobot`.
 
     Raises:
-        CheckpointError: the folder cannot be written, something that is not a checkpoint or has a text encoder is in
-            its place, or the model has parts that the layout cannot hold.
+        CheckpointError: the folder cannot be written, something that is not a checkpoint or has more in it, such as a
+            text encoder, is in its place, or the model has parts that the layout cannot hold.
     """
     folder = Path(folder)
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout is '{layout}'; choose one of {', '.join(LAYOUTS)}")
     write = {'own': _write_own, 'released': write_released, 'lerobot': partial(write_lerobot, cameras=cameras)}[layout]
-    known = (folder / 'config.json').is_file() or (folder / 'transformer' / 'config.json').is_file()
-    if folder.exists() and not known and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f'{folder} exists and is not a checkpoint; choose another folder')
-    lost = [part for part in KEPT if (folder / part).exists()]
-    if lost:
-        raise CheckpointError(f'{folder} has a {" and a ".join(lost)}, which would be lost; choose another folder')
+    _check_place(folder)
     try:
         _replace(folder, lambda fresh: write(model, fresh))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f'{folder} cannot be written: {error}') from error
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse to replace what is no checkpoint of ours, or has something in it that would be lost."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not any((folder / part / 'config.json').is_file() for part in ('', 'transformer')):
+        raise CheckpointError(f'{folder} exists and is not a checkpoint; choose another folder')
+    lost = [entry.name for entry in folder.iterdir() if not any(entry.match(name) for name in WRITTEN)]
+    if lost:
+        raise CheckpointError(f'{folder} also has {some(sorted(lost))}, which would be lost; choose another folder')
 
 
 def _write_own(model: WorldModel, folder: Path) -> None:

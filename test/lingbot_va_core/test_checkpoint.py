@@ -87,6 +87,15 @@ def test_saving_never_replaces_something_else(tiny: WorldModel, tmp_path: Path) 
     assert (tmp_path / 'photos' / 'cat.jpg').exists()
 
 
+def test_saving_never_loses_what_lies_in_an_older_checkpoint(tiny: WorldModel, folder: Path) -> None:
+    for name in ('tokenizer.json', 'notes.txt'):
+        (folder / name).write_text('{}')
+    with pytest.raises(CheckpointError, match=r'also has notes\.txt, tokenizer\.json, which would be lost'):
+        save_checkpoint(tiny, folder)
+    assert (folder / 'notes.txt').exists()
+    assert load_model(folder).name == tiny.name
+
+
 def test_large_weights_are_read_back_from_their_shards(
     tiny: WorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,7 @@ def test_conversion_keeps_every_weight_in_its_own_type(
 
 def test_a_folder_with_a_text_encoder_is_never_replaced(small: WorldModel, released: Path) -> None:
     (released / 'text_encoder').mkdir()
-    with pytest.raises(CheckpointError, match='has a text_encoder, which would be lost; choose another folder'):
+    with pytest.raises(CheckpointError, match='released also has text_encoder, which would be lost; choose another'):
         save_checkpoint(small, released, layout='released')
     assert (released / 'vae' / 'config.json').is_file()
 
