@@ -35,6 +35,7 @@ THIRD_PARTY = {
     'rich': ('rich', 'python3-rich'),
     'rosbags': ('rosbags', 'python3-rosbags-pip'),
     'safetensors': ('safetensors', None),
+    'tensorboardX': ('tensorboardX', None),
     'tokenizers': ('tokenizers', None),
     'torch': ('torch', 'python3-pytorch-pip'),
     'transformers': ('transformers', None),

@@ -1,0 +1,1 @@
+"""Training: the video VAE, and the world model on recorded episodes."""

@@ -1,0 +1,118 @@
+"""AdamW with its learning-rate schedule, clipped gradients and a moving average of the weights."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from lingbot_va_core.training.settings import OptimizerSettings
+
+
+def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
+    """Return the learning rate of step 0..steps - 1: linear warm-up, flat, cosine to `final`."""
+    if step < settings.warmup:
+        return settings.lr * (step + 1) / settings.warmup
+    start = max(settings.warmup, round(settings.flat * steps))
+    progress = min(max(step - start, 0) / max(steps - start, 1), 1.0)
+    share = settings.final + (1.0 - settings.final) * (1.0 + math.cos(math.pi * progress)) / 2
+    return settings.lr * share
+
+
+class Optimizer:
+    """Trains the parameters of a module that require gradients.
+
+    Attributes:
+        parameters: those, by name.
+        average: their moving averages, by name; the parameters themselves without averaging.
+    """
+
+    def __init__(self, module: nn.Module, settings: OptimizerSettings, steps: int) -> None:
+        self._settings, self._steps = settings, steps
+        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        matrices = [p for name, p in self.parameters.items() if _decays(name, p)]
+        others = [p for name, p in self.parameters.items() if not _decays(name, p)]
+        self._adam = torch.optim.AdamW(
+            [{'params': matrices, 'weight_decay': settings.weight_decay}, {'params': others, 'weight_decay': 0.0}],
+            lr=settings.lr,
+            betas=settings.betas,
+            fused=True,
+        )
+        self.average = self.parameters
+        if settings.ema:
+            self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def step(self, step: int) -> tuple[float, float]:
+        """Update weights and averages from the gradients, which are then gone.
+
+        Returns:
+            The norm of all gradients before it was clipped, and the learning rate.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._settings.clip)
+        rate = learning_rate(step, self._steps, self._settings)
+        for group in self._adam.param_groups:
+            group['lr'] = rate
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        if self._settings.ema:
+            decay = min(self._settings.ema, (1 + step) / (10 + step))
+            averages, weights = (
+                [_local(t.detach()) for t in tensors.values()] for tensors in (self.average, self.parameters)
+            )
+            torch._foreach_lerp_(averages, weights, 1.0 - decay)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm), rate
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averages in the place of the weights for as long as the block lasts."""
+        if self.average is self.parameters:
+            yield
+            return
+        kept = {name: _local(p.detach()).clone() for name, p in self.parameters.items()}
+        self._fill(self.average)
+        try:
+            yield
+        finally:
+            self._fill(kept)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that the next step depends on, this process's part; the tensors are not copies."""
+        tensors = {f'weight.{name}': p.detach() for name, p in self.parameters.items()}
+        if self.average is not self.parameters:
+            tensors |= {f'average.{name}': average for name, average in self.average.items()}
+        for name, parameter in self.parameters.items():
+            own = self._adam.state.get(parameter) or self._fresh(parameter)
+            tensors |= {f'{key}.{name}': value for key, value in own.items()}
+        return {name: _local(tensor) for name, tensor in tensors.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what `state` returned."""
+        self._fill({name: tensors[f'weight.{name}'] for name in self.parameters})
+        for name, parameter in self.parameters.items():
+            if self.average is not self.parameters:
+                _local(self.average[name]).copy_(tensors[f'average.{name}'])
+            self._adam.state[parameter] = own = self._fresh(parameter)
+            for key, value in own.items():
+                _local(value).copy_(tensors[f'{key}.{name}'])
+
+    def _fill(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            _local(parameter.detach()).copy_(_local(values[name]))
+
+    def _fresh(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The state of AdamW before its first step."""
+        return {
+            'step': torch.zeros((), device=parameter.device),
+            'exp_avg': torch.zeros_like(parameter),
+            'exp_avg_sq': torch.zeros_like(parameter),
+        }
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim > 1 and not name.endswith('scale_shift_table')
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,116 @@
+"""Training of the world model on a mixture of data sets."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lingbot_va_core.checkpoint import save_checkpoint
+from lingbot_va_core.text import remember
+from lingbot_va_core.training.clips import HELD_OUT, TRAIN, ClipSampler
+from lingbot_va_core.training.distributed import World, shard, whole
+from lingbot_va_core.training.episodes import Mixture
+from lingbot_va_core.training.lora import add_adapters, merged_state
+from lingbot_va_core.training.objective import Example, Objective, noised
+from lingbot_va_core.training.pictures import draw_imagined
+from lingbot_va_core.training.settings import PolicySettings
+from lingbot_va_core.transformer import WorldTransformer
+from lingbot_va_core.world_model import WorldModel
+
+
+class PolicyTask:
+    """The world model as a `trainer.Task`.
+
+    Args:
+        model: what is trained, in float32; its rollout and quantiles are those that the checkpoint will have. Its
+            transformer is changed in place.
+        mixture: the episodes.
+        settings: everything.
+        world: the processes.
+        name: of the model in the checkpoint.
+    """
+
+    name = 'imagined'
+    terms = ('video', 'action', 'fdm')
+
+    def __init__(
+        self, model: WorldModel, mixture: Mixture, settings: PolicySettings, world: World, name: str = 'trained'
+    ) -> None:
+        self._settings, self._world = settings, world
+        self._model = replace(model, name=name, text=remember(model.text, mixture.instructions))
+        self._own = world.share(settings.run.batch, 'run.batch')
+        texts = {text: self._model.text.encode(text) for text in (*mixture.instructions, '')}
+        self._trained = ClipSampler(mixture.trained, texts, settings.clips, settings.run.seed)
+        held_out = [episode for episodes, _ in mixture.held_out for episode in episodes]
+        self._shown = max(held_out, key=lambda episode: len(episode.latents), default=None)
+        long = self._shown is not None and len(self._shown.latents) >= settings.clips.frames
+        self._held_out = ClipSampler(mixture.held_out, texts, settings.clips, settings.run.seed) if long else None
+        objective = Objective(model.transformer.train(), settings.objective, settings.run.recompute)
+        if settings.lora.rank:
+            add_adapters(model.transformer, settings.lora, settings.run.seed)
+        self.module = shard(objective.to(world.device), world, settings.run.precision)
+        self._objective = torch.compile(self.module) if settings.run.compile else self.module
+
+    def loss(self, step: int, micro: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """See `trainer.Task`."""
+        return self._forward(self._example(self._trained, TRAIN, step, micro))
+
+    def evaluate(self) -> dict[str, float]:
+        """See `trainer.Task`; always the same clips and noise."""
+        if self._held_out is None:
+            return {}
+        values: dict[str, list[Tensor]] = {}
+        for micro in range(self._settings.run.evaluate_batches):
+            _, terms = self._forward(self._example(self._held_out, HELD_OUT, 0, micro))
+            for name, value in terms.items():
+                values.setdefault(name, []).append(value)
+        return {name: float(self._world.mean(torch.stack(parts).mean())) for name, parts in values.items()}
+
+    def draw(self, path: Path) -> bool:
+        """See `trainer.Task`."""
+        if self._shown is None or not self._shown.used.any():
+            return False
+        model = self.trained_model(self._world.device)
+        if self._world.first:
+            draw_imagined(model, self._shown, path)
+        return True
+
+    def export(self, folder: Path) -> None:
+        """See `trainer.Task`."""
+        model = self.trained_model(torch.device('cpu'))
+        if self._world.first:
+            save_checkpoint(model, folder)
+
+    def trained_model(self, device: torch.device) -> WorldModel:
+        """Return the model as it stands, whole and apart from what is trained on; all processes must call this."""
+        weights = whole(merged_state(self.module.transformer))
+        with torch.device('meta'):
+            transformer = WorldTransformer(self._model.config.transformer)
+        transformer.load_state_dict(
+            {name: w.detach().to(device, copy=True) for name, w in weights.items()}, assign=True
+        )
+        return replace(
+            self._model,
+            transformer=transformer.eval().requires_grad_(False),
+            vae=self._model.vae.to(device),
+            device=device,
+            dtype=next(transformer.parameters()).dtype,
+        )
+
+    def _example(self, sampler: ClipSampler, stream: int, step: int, micro: int) -> Example:
+        plan = sampler.plan(stream, step, micro)
+        clips = [sampler.clip(plan, stream, step, micro, index) for index in self._own]
+        return noised(plan, clips, self._settings.objective, self._model.config.rollout).to(self._world.device)
+
+    def _forward(self, example: Example) -> tuple[Tensor, dict[str, Tensor]]:
+        with _autocast(self._world, self._settings.run.precision):
+            return self._objective(example)
+
+
+def _autocast(world: World, precision: str) -> AbstractContextManager[None]:
+    """Matrix products in bfloat16, unless sharding already does so."""
+    enabled = precision == 'bfloat16' and world.size == 1
+    return torch.autocast(world.device.type, torch.bfloat16, enabled=enabled)
