@@ -29,6 +29,7 @@ THIRD_PARTY = {
     'huggingface_hub': ('huggingface_hub', None),
     'launch': (None, 'launch'),
     'launch_ros': (None, 'launch_ros'),
+    'mink': ('mink', None),
     'mujoco': ('mujoco', 'python3-mujoco-pip'),
     'numpy': ('numpy', 'python3-numpy'),
     'pyarrow': ('pyarrow', None),
