@@ -1,47 +1,32 @@
-"""The node that ticks at the control rate: action chunks in, joint trajectories within limits out."""
+"""The node that ticks at the control rate: action chunks in, commands within limits out."""
 
-from collections import deque
+import time
 
 import numpy as np
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from std_srvs.srv import Trigger
 
-from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
-from lingbot_va_core.robot import Arm, load_profile
-from lingbot_va_core.safety import CommandFilter
-from lingbot_va_core.timeline import ExecutedLog, Target, Timeline
-from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Episode, ExecutedActions
-from lingbot_va_ros import qos
-from lingbot_va_ros.conversions import MessageError, actions_field, chunk_actions, to_duration, to_time
-from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, RefusedError, run
-
-
-class TrajectoryWindow:
-    """The rolling trajectory of one arm, allocated once: a few points of motion, then a stop within the limits.
-
-    A joint_trajectory_controller replaces the old trajectory by each new one. If none comes any more it runs to the
-    end of the last, which is at rest, and holds.
-    """
-
-    def __init__(self, arm: Arm, first_joint: int, points: int, dt_ns: int) -> None:
-        self._joints = slice(first_joint, first_joint + len(arm.joints))
-        self.message = JointTrajectory(joint_names=[joint.name for joint in arm.joints])  # stamp 0: start now
-        self.message.points = [
-            JointTrajectoryPoint(time_from_start=to_duration((k + 1) * dt_ns)) for k in range(points)
-        ]
-
-    def fill(self, positions: np.ndarray, velocities: np.ndarray) -> JointTrajectory:
-        """Write positions and velocities [points, joints of the robot] into the message."""
-        for point, position, velocity in zip(
-            self.message.points, positions[:, self._joints].tolist(), velocities[:, self._joints].tolist(), strict=True
-        ):
-            point.positions = position
-            point.velocities = velocity
-        return self.message
+from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.motion import ChunkError
+from lingbot_va_core.robot import load_profile
+from lingbot_va_msgs.msg import ActionChunk, ActionState, DualArmCommand, Episode, ExecutedActions
+from lingbot_va_ros import qos, watchdogs
+from lingbot_va_ros.action_messages import NotFiniteError, chunk_actions, executed_message
+from lingbot_va_ros.arming import NAMES, Arming
+from lingbot_va_ros.command_outputs import make_outputs
+from lingbot_va_ros.command_planner import Command, CommandPlanner
+from lingbot_va_ros.conversions import MessageError, to_time
+from lingbot_va_ros.gripper_goals import make_gripper_goals
+from lingbot_va_ros.joint_feedback import JointFeedback
+from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, RefusedError, log_at, run
+from lingbot_va_ros.motion_provenance import MotionProvenance
+from lingbot_va_ros.operator_inputs import OperatorInputs
+from lingbot_va_ros.tick_statistics import TickStatistics
+from lingbot_va_ros.watchdogs import Verdict, Watchdogs
 
 
 class ActionNode(ManagedNode):
-    """Follows the newest chunk within the limits; holds without one."""
+    """Follows chunks within the limits and as far as operator and watchdogs let it; holds otherwise."""
 
     PARAMETERS = (
         ROBOT,
@@ -52,11 +37,15 @@ class ActionNode(ManagedNode):
             lower=3,
             upper=100,
         ),
-        Parameter('joint_states_timeout_s', 0.5, 'Joint states older than this are reported.', lower=0.05, upper=10.0),
+        Parameter('require_enable', False, 'Motion needs the topic enable (a dead-man switch) to be true and fresh.'),
+        Parameter('enable_timeout_s', 0.3, 'An enable that is older counts as false.', lower=0.02, upper=10.0),
+        *watchdogs.PARAMETERS,
     )
 
     def __init__(self) -> None:
         super().__init__('action')
+        timeout_ns = round(self.value('enable_timeout_s') * NANOSECONDS)
+        self._arming = Arming(self.value('require_enable'), timeout_ns)  # outlasts the lifecycle: stops stay
 
     def setup(self) -> None:
         """Read the profile and create entities."""
@@ -66,201 +55,264 @@ class ActionNode(ManagedNode):
                 f'{profile.name} has end effectors in its action; this node commands joints: take end_effector out of '
                 'the profile and choose a checkpoint that was trained on joints'
             )
-        if any(arm.output.type != 'joint_trajectory' or arm.output_joints != arm.joints for arm in profile.arms):
-            raise RefusedError(
-                f'{profile.name} has outputs that this node does not serve: it sends joint_trajectory, gripper included'
-            )
-        self._latent_clock = profile.clock
-        self._dt = self._latent_clock.action_ns / NANOSECONDS
-        fields = ('lower', 'upper', 'velocity', 'acceleration')
-        self._filter = CommandFilter(*(profile.limits(field) for field in fields), self._dt)
-        self._points = self.value('window_points')
-        self._moving = self._points - self._filter.stopping_steps
-        if self._moving < 1:
-            raise RefusedError(
-                f'window_points is {self._points}, but a stop from full speed takes {self._filter.stopping_steps} '
-                f'control periods on {profile.name}; set it to at least {self._filter.stopping_steps + 1}'
-            )
-        self._positions = np.empty((self._points + 1, len(profile.joints)))
-        self._velocities = np.zeros((self._points, len(profile.joints)))
-        self._at_rest = np.zeros(len(profile.joints))
-        self._mask = profile.mask.tolist()
-        self._index = {joint.name: i for i, joint in enumerate(profile.joints)}
-        self._timeline = Timeline(self._latent_clock.action_ns)
-        self._executed = ExecutedLog(4 * self._latent_clock.actions_per_latent)
-        self._episode = Episode()
-        self._windows, self._arm_publishers, first = [], [], 0
-        for arm in profile.arms:
-            self._windows.append(TrajectoryWindow(arm, first, self._points, self._latent_clock.action_ns))
-            self._arm_publishers.append(self.publisher(JointTrajectory, arm.output.topic, qos.TRAJECTORY))
-            first += len(arm.joints)
+        self._dt_ns = profile.clock.action_ns
+        self._planner = CommandPlanner(profile, self.value('window_points'))
+        self._feedback = JointFeedback(profile)
+        self._watchdogs = Watchdogs({parameter.name: self.value(parameter.name) for parameter in watchdogs.PARAMETERS})
+        self._outputs = make_outputs(profile, self.publisher, self.value('window_points'))
+        self._grippers = make_gripper_goals(profile, self)
+        self._command = DualArmCommand(mask=profile.mask.tolist())
         self._command_publisher = self.publisher(DualArmCommand, 'command', qos.COMMAND)
         self._executed_publisher = self.publisher(ExecutedActions, 'executed_actions', qos.STREAM)
+        self._state_publisher = self.publisher(ActionState, 'action_state', qos.LATCHED)
         self.subscription(JointState, profile.joint_states_topic, self._on_joint_states, qos.SENSOR)
         self.subscription(Episode, 'episode', self._on_episode, qos.LATCHED)
         self.subscription(ActionChunk, 'action_chunk', self._on_chunk, qos.CHUNK)
-        self.timer(self._dt, self._tick)
+        self.service(Trigger, '~/reset', self._on_reset)
+        OperatorInputs(self, self._arming, self._publish_state)
+        self.timer(profile.clock.action_ns / NANOSECONDS, self._tick)
 
     def start(self) -> None:
-        """Forget the past; the first command repeats the measured state."""
-        self._measured = np.full(len(self._profile.joints), np.nan)
-        self._measured_ns = self.get_clock().now().nanoseconds
-        self._commanding = False
-        self._command = DualArmCommand(mask=self._mask)
-        self._last_tick_ns: int | None = None
-        self._counts = dict.fromkeys(
-            ('commands', 'held', 'limited', 'late_actions', 'refused_chunks', 'overruns', 'clock_jumps'), 0
-        )
-        self._period_max_ns = 0
-        self._problem = ''
+        """Forget the past, but for what is latched; the first command repeats the measured state."""
+        self._feedback.clear()
+        self._armed = self._holding_for_episode = False
+        self._latched = False
+        self._stats = TickStatistics()
+        self._problem, self._refusal = '', ''
+        self._state: tuple | None = None
         self._begin(Episode())
+        self._publish_state(activating=True)
 
     def stop(self) -> None:
-        """Send nothing more: the trajectories that were sent last end at rest."""
+        """Brake, then send nothing more."""
+        self._planner.drop()
+        while self._armed and not self._planner.at_rest:
+            self._send(self.get_clock().now().nanoseconds, speed=0.0)
+            time.sleep(self._dt_ns / NANOSECONDS)
+        for gripper in self._grippers:
+            gripper.cancel()
+        self._armed = False
+
+    # Inputs
 
     def _begin(self, episode: Episode) -> None:
+        """Take up an episode, or none; what was planned before is dropped."""
         self._episode = episode
-        self._timeline.clear()
-        self._chunk = 0
-        self._frames: deque[tuple[int, int]] = deque()  # latent frames being executed: index, beginning
+        self._barred = False  # by a stop in the midst of it
+        self._planner.drop()
+        self._provenance = MotionProvenance(self.get_clock().now().nanoseconds)
 
     def _on_joint_states(self, message: JointState) -> None:
-        """Note positions; a robot may report its joints in several messages."""
-        for name, position in zip(message.name, message.position, strict=False):
-            if name in self._index:
-                self._measured[self._index[name]] = position
-        self._measured_ns = self.get_clock().now().nanoseconds
+        self._feedback.add(message, self.get_clock().now().nanoseconds)
 
     def _on_episode(self, message: Episode) -> None:
-        if message.episode != self._episode.episode:
-            self._begin(message)
+        if message.episode == self._episode.episode:
+            return
+        self._begin(message)
+        if self._holding_for_episode and message.episode:  # after the clock has jumped back
+            self._armed = self._holding_for_episode = False
 
     def _on_chunk(self, message: ActionChunk) -> None:
-        if message.episode != self._episode.episode or not self._episode.episode:
-            return
-        try:
-            chunk = chunk_actions(message, self._profile)
-        except MessageError as error:
-            self._counts['refused_chunks'] += 1
-            self._problem = f'{error}; the chunk is refused and the arms hold'
-            self.get_logger().error(self._problem)
+        """Add a chunk to the planned motion, or count and explain why not; never raises on what a message contains."""
+        if not self._episode.episode or message.episode != self._episode.episode:
+            self._stats.counts['ignored_chunks'] += 1
             return
         now = self.get_clock().now().nanoseconds
-        self._counts['late_actions'] += self._timeline.splice(chunk.start_ns, chunk.actions, message.chunk, now)
-        while self._frames and self._frames[-1][0] >= message.first_latent_index:
-            self._frames.pop()
-        for i in range(message.latent_frames):
-            self._frames.append((message.first_latent_index + i, chunk.start_ns + i * self._latent_clock.latent_ns))
+        try:
+            if self._arming.latched or self._barred:
+                raise MessageError(f'action chunk {message.chunk} came after a stop; a new episode can move the arms')
+            chunk = chunk_actions(message, self._profile)
+            self._provenance.check(message.chunk, chunk.newest_ns, now, self.value('max_observation_age_s'))
+            splice = self._planner.splice(chunk, message.chunk, message.first_latent_index)
+        except (MessageError, ChunkError) as error:
+            self._refuse_chunk(message.chunk, error)
+            return
+        if splice.duplicate:
+            self._stats.counts['duplicate_chunks'] += 1
+            return
+        self._provenance.add(message.chunk, chunk.newest_ns, now)
+        self._stats.counts.update(chunks=1, late_actions=splice.late, faded_actions=splice.faded)
+        self._stats.margin_ms = message.margin_ms
         self._problem = ''
+
+    def _refuse_chunk(self, number: int, error: Exception) -> None:
+        self._stats.counts['refused_chunks'] += 1
+        self._refusal = str(error) if 'chunk' in str(error) else f'action chunk {number}: {error}'
+        self._problem = f'{self._refusal}; the chunk is refused'
+        self.get_logger().error(self._problem, throttle_duration_sec=1.0)
+        if isinstance(error, NotFiniteError):
+            self._latch(f'a chunk with values that are not finite was refused: {error}')
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Clear a latched stop, once its cause is gone; the next command is where the robot is then."""
+        timeout_s = self.value('joint_states_timeout_s')
+        refusal = ''
+        if not self.active:
+            refusal = 'the action node is not active'
+        elif not self._arming.latched:
+            response.success, response.message = True, 'nothing was latched'
+            return response
+        elif self._feedback.age_ns(self.get_clock().now().nanoseconds) > timeout_s * NANOSECONDS:
+            refusal = f'joint states are lost: {self._feedback.lost()}'
+        elif self._armed and not self._planner.at_rest:
+            refusal = 'the arms are still braking; try again'
+        refusal = refusal or self._arming.clear()
+        if refusal:
+            self.get_logger().error(f'reset refused: {refusal}')
+        else:
+            self.get_logger().info('reset: the arms start again from where they are measured')
+            self._armed = self._latched = False
+            self._problem = ''
+        response.success, response.message = not refusal, refusal or 'armed again from the measured state'
+        self._publish_state()
+        return response
+
+    # The tick
 
     def _tick(self) -> None:
         now = self.get_clock().now().nanoseconds
-        if self._last_tick_ns is not None and now < self._last_tick_ns:
+        if self._stats.jumped_back(now):
             self._on_clock_jump()
-        if not self._commanding:
-            if not np.isfinite(self._measured).all():
-                return
-            self._filter.reset(self._measured)
-            self._commanding = True
-        self._note_period(now)
-        target, limited = self._plan(now + self._latent_clock.action_ns)
-        for window, publisher in zip(self._windows, self._arm_publishers, strict=True):
-            publisher.publish(window.fill(self._positions[1:], self._velocities))
-        self._publish_command(now, target, limited)
-        self._executed.add(now + self._latent_clock.action_ns, self._positions[1].copy(), limited, target is None)
-        while self._frames and self._executed.newest_ns >= self._frames[0][1] + self._latent_clock.latent_ns:
-            self._publish_executed(*self._frames.popleft())
+        if not self._armed and not self._arm(now):
+            self._publish_state()
+            return
+        period_ns = self._stats.tick(now)
+        verdict = self._watchdogs.check(self._measure(now, period_ns))
+        self._react(verdict)
+        if self._arming.latched and not self._latched:
+            self._on_latched()
+        speed = self._arming.speed(time.monotonic_ns()) * verdict.speed
+        command = self._send(now, speed)
+        self._provenance.note(command, now, self._dt_ns)
+        self._count(command)
+        for frame in command.frames:
+            self._executed_publisher.publish(executed_message(frame, self._episode.episode, self._profile))
+        self._publish_state(speed)
+
+    def _arm(self, now: int) -> bool:
+        """Start from the measured state; return whether it is known."""
+        if not self._feedback.complete or self._feedback.age_ns(now) > self._timeout_ns('joint_states_timeout_s'):
+            return False
+        self._planner.arm(self._feedback.positions)
+        for gripper in self._grippers:
+            gripper.reset()
+        self._armed = True
+        return True
 
     def _on_clock_jump(self) -> None:
-        """Plans of a time that will come again mean nothing: forget them and hold."""
-        self._counts['clock_jumps'] += 1
-        self.get_logger().warning('the clock jumped back; the timeline is cleared and the arms hold')
+        """Plans of a time that will come again mean nothing; nor does where the robot was before it was restarted."""
+        self.get_logger().warning('the clock jumped back; the plan is forgotten and the arms hold until an episode')
+        self._planner.restart()
         self._begin(Episode())
-        self._executed.clear()
-        self._last_tick_ns = None
+        self._feedback.clear()
+        self._holding_for_episode = True
 
-    def _note_period(self, now: int) -> None:
-        if self._last_tick_ns is not None:
-            period = now - self._last_tick_ns
-            self._period_max_ns = max(self._period_max_ns, period)
-            if period > 1.5 * self._latent_clock.action_ns:
-                self._counts['overruns'] += 1
-        self._last_tick_ns = now
+    def _measure(self, now: int, period_ns: int) -> dict[str, float]:
+        """Return what the watchdogs supervise, in their units."""
+        values = {
+            'tick_period': period_ns / NANOSECONDS,
+            'observation_age': self._provenance.age_ns(now) / NANOSECONDS,
+            'starvation': self._provenance.starved_ns(now) / NANOSECONDS if self._episode.episode else 0.0,
+        }
+        if self._feedback.complete:  # else the clock has just jumped back
+            values['joint_states_age'] = self._feedback.age_ns(now) / NANOSECONDS
+            values['arm_skew'] = self._feedback.skew_ns() / NANOSECONDS
+        if self._feedback.complete and not self._holding_for_episode and not self._arming.latched:
+            values['tracking_error'] = self._planner.tracking_error(self._feedback.positions)[0]
+        return values
 
-    def _plan(self, first_ns: int) -> tuple[Target | None, bool]:
-        """Plan the window into `_positions` [1:] and `_velocities`; return the first target and whether it was limited.
+    def _react(self, verdict: Verdict) -> None:
+        if verdict.fault:
+            self._latch(verdict.fault)
+        if verdict.hold and not self._planner.timeline.holding:
+            self.get_logger().error(f'{verdict.hold}; the arms hold', throttle_duration_sec=1.0)
+            self._planner.drop()
+        self._arming.pause('watchdog', verdict.pause)
 
-        The filter keeps the state after the first point; a copy looks ahead along the motion that is planned, and the
-        rest of the window is the stop from there.
-        """
-        positions, dt_ns = self._positions, self._latent_clock.action_ns
-        positions[0] = self._filter.position
-        first = target = self._timeline.at(first_ns)
-        ahead, limited, planned = self._filter, False, 0
-        while target is not None and planned < self._moving:
-            following = self._timeline.at(first_ns + (planned + 1) * dt_ns)
-            velocity = self._at_rest if following is None else (following.position - target.position) / self._dt
-            step_limited = ahead.step(target.position, velocity)
-            if planned == 0:
-                limited, ahead = step_limited, self._filter.copy()
-            planned += 1
-            positions[planned] = ahead.position
-            target = following
-        positions[planned + 1 :] = ahead.stop(self._points - planned)
-        if first is None:
-            self._filter.brake()
-        # Central differences, so that the controller's cubic passes smoothly through the points; the last is at rest.
-        np.subtract(positions[2:], positions[:-2], out=self._velocities[:-1])
-        self._velocities[:-1] /= 2 * self._dt
-        return first, limited
+    def _latch(self, reason: str) -> None:
+        if self._arming.fault(reason):
+            self.get_logger().error(f'fault: {reason}')
 
-    def _publish_command(self, now: int, target: Target | None, limited: bool) -> None:
-        command = self._command
-        command.header.stamp = to_time(now)
-        command.episode = self._episode.episode
-        command.chunk = target.chunk if target else self._chunk
-        command.action_index = target.index if target else DualArmCommand.HOLD
-        command.values = self._profile.to_universal(self._positions[1])
-        command.limited = limited
-        self._command_publisher.publish(command)
-        self._chunk = command.chunk
-        self._counts['commands'] += 1
-        self._counts['held'] += target is None
-        self._counts['limited'] += limited
+    def _on_latched(self) -> None:
+        """Stop within the limits; motion of this episode never goes on."""
+        self._latched = True
+        self._barred = bool(self._episode.episode)
+        self._planner.drop()
+        for gripper in self._grippers:
+            gripper.cancel()
 
-    def _publish_executed(self, index: int, start_ns: int) -> None:
-        clock = self._latent_clock
-        executed = self._executed.resample(start_ns, clock.action_ns, clock.actions_per_latent)
-        message = ExecutedActions(
-            episode=self._episode.episode,
-            latent_index=index,
-            chunk=self._chunk,
-            dt=to_duration(self._latent_clock.action_ns),
-            mask=self._mask,
-            actions=actions_field(self._profile.to_universal(executed.actions)),
-            video_stamps=[to_time(start_ns + (j + 1) * clock.video_ns) for j in range(VIDEO_FRAMES_PER_LATENT)],
-            limited=executed.limited,
-            held=executed.held,
-        )
-        message.header.stamp = to_time(start_ns)
-        self._executed_publisher.publish(message)
+    def _send(self, now: int, speed: float) -> Command:
+        command = self._planner.step(now, speed)
+        for output in self._outputs:
+            output.publish(self._planner.window)
+        if not self._arming.latched:
+            for gripper in self._grippers:
+                gripper.publish(self._planner.window)
+        message = self._command
+        message.header.stamp = to_time(now)
+        message.episode = self._episode.episode
+        message.chunk = command.chunk
+        message.action_index = command.index
+        message.values = self._profile.to_universal(command.action)
+        message.limited = command.limited
+        self._command_publisher.publish(message)
+        return command
+
+    def _count(self, command: Command) -> None:
+        held = command.index == DualArmCommand.HOLD
+        counts = self._stats.counts
+        counts['held'] += held
+        counts['limited'] += command.limited
+        asynchronous = self._episode.episode and self._episode.mode != Episode.SYNC
+        counts['starved_ticks'] += bool(asynchronous and self._provenance.started and self._planner.timeline.holding)
+        counts['overruns'] = self._watchdogs.trips['tick_period']
+        if self._provenance.first_latency_ns is not None:
+            self._stats.latency_ms.add(self._provenance.first_latency_ns / 1e6)
+
+    # What others see
+
+    def _publish_state(self, speed: float | None = None, activating: bool = False) -> None:
+        """Publish the state if it has changed."""
+        if not (self.active or activating):
+            return
+        steady = time.monotonic_ns()
+        speed = self._arming.speed(steady) if speed is None else speed
+        moving = self._armed and not self._planner.timeline.holding
+        number, reason = self._arming.state(steady, moving)
+        if not reason and not self._armed:
+            reason = f'waits for joint states: {self._feedback.lost()}'
+        state = (number, round(speed, 2), reason[:256])
+        if state == self._state:
+            return
+        if self._state is not None and self._state[0] != number and number >= ActionState.PAUSED:
+            log_at(self.get_logger(), WARN, f'{NAMES[number]}: {reason}')
+        self._state = state
+        message = ActionState(state=number, speed=speed, reason=state[2])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._state_publisher.publish(message)
+
+    def _timeout_ns(self, parameter: str) -> int:
+        return round(self.value(parameter) * NANOSECONDS)
 
     def update_diagnostics(self) -> None:
-        """Say what is wrong, if anything, and the counters since activation."""
-        age = (self.get_clock().now().nanoseconds - self._measured_ns) / NANOSECONDS
-        topic = self._profile.joint_states_topic
-        unknown = [name for name, i in self._index.items() if not np.isfinite(self._measured[i])]
-        if age > self.value('joint_states_timeout_s'):
-            lost = 'never came' if len(unknown) == len(self._index) else 'have stopped'
-            level, message = ERROR, f'joint states on {topic} {lost}; is the robot running?'
-        elif unknown and not self._commanding and len(unknown) < len(self._index):
-            level, message = ERROR, f'{topic} lacks a position of {", ".join(unknown)}, so nothing is commanded'
-        elif self._problem:
-            level, message = WARN, self._problem
+        """Say what is wrong, if anything; counters since activation, the watchdogs' largest values of this second."""
+        now, steady = self.get_clock().now().nanoseconds, time.monotonic_ns()
+        state, reason = self._arming.state(steady, moving=False)
+        goals = next((gripper.problem for gripper in self._grippers if gripper.problem), '')
+        if self._feedback.age_ns(now) > self._timeout_ns('joint_states_timeout_s'):
+            level, message = ERROR, f'joint states on {self._profile.joint_states_topic}: {self._feedback.lost()}'
+        elif self._arming.latched:
+            level, message = ERROR, f'{NAMES[state]}: {reason}'
+        elif self._problem or self._watchdogs.problem or goals:
+            level, message = WARN, self._problem or self._watchdogs.problem or goals
         else:
             level, message = OK, ''
-        self.report(level, message, period_max_ms=f'{self._period_max_ns / 1e6:.2f}', **self._counts)
-        self._period_max_ns = 0
+        worst = {dog.name: f'{value:.4f}' for dog in watchdogs.WATCHDOGS
+                 if np.isfinite(value := self._watchdogs.worst.get(dog.name, np.nan))}  # fmt: skip
+        self._watchdogs.take_worst()
+        trips = {f'{name}_trips': count for name, count in self._watchdogs.trips.items()}
+        self.report(level, message, state=NAMES[state], last_refusal=self._refusal, **self._stats.report(), **worst,
+                    **trips, rejected_joint_states=self._feedback.rejected)  # fmt: skip
 
 
 def main() -> None:

@@ -61,6 +61,15 @@ class JointFeedback:
         """Joints that were not measured yet."""
         return [name for name, position in zip(self._names, self.positions, strict=True) if not np.isfinite(position)]
 
+    def lost(self) -> str:
+        """Say which joints are missing."""
+        missing = self.missing
+        if not missing:
+            return 'they have stopped; is the robot running?'
+        if len(missing) == len(self._names):
+            return 'they never came; is the robot running?'
+        return f'there is no position of {", ".join(missing)}, so nothing is commanded'
+
     @property
     def complete(self) -> bool:
         """Whether every joint was measured."""

@@ -157,12 +157,14 @@ def test_executed_actions_are_the_commands_on_the_latent_clock(run: tuple) -> No
     assert [message.latent_index for message in executed] == list(range(1, len(executed) + 1))
     times = np.array([to_ns(command.header.stamp) for command in heard.commands]) + CLOCK.action_ns
     values = np.array([command.values for command in heard.commands])
+    per_video = CLOCK.actions_per_latent // 4
     for message in executed:
         rows = np.array(message.actions).reshape(CLOCK.actions_per_latent, 30)
-        wanted = to_ns(message.header.stamp) + CLOCK.action_ns * np.arange(1, CLOCK.actions_per_latent + 1)
-        for channel in PROFILE.channels:
-            expected = np.interp(wanted - times[0], times - times[0], values[:, channel])
-            np.testing.assert_allclose(rows[:, channel], expected, atol=1e-5)
+        for row, stamp in zip(rows[per_video - 1 :: per_video], message.video_stamps, strict=True):
+            # Commands are stamped when they are sent, which is early or late by a part of the control period.
+            near = values[np.abs(times - to_ns(stamp)) <= 2 * CLOCK.action_ns][:, PROFILE.channels]
+            assert (row[PROFILE.channels] >= near.min(axis=0) - 1e-5).all()
+            assert (row[PROFILE.channels] <= near.max(axis=0) + 1e-5).all()
 
 
 def test_nothing_is_commanded_on_channels_that_the_robot_lacks(run: tuple) -> None:
