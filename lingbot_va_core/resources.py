@@ -4,6 +4,8 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from site import getuserbase
+from sysconfig import get_path
 
 
 def share_dir() -> Path:
@@ -30,7 +32,8 @@ def find_resource(source: str, folder: Path | None) -> Path:
 
     Args:
         source: a path, absolute or relative to `folder`; `python://MODULE/FILE`, a file of an installed Python package;
-            or `package://PACKAGE/FILE`, one of the share folder of a ROS package.
+            or `package://PACKAGE/FILE`, one of the share folder of a ROS package, or of a Python
+            package that installs one there.
         folder: where relative paths start; None if it is not known.
 
     Raises:
@@ -48,7 +51,8 @@ def find_resource(source: str, folder: Path | None) -> Path:
             raise FileNotFoundError(f"'{source}': the Python package {module} is not installed; install it with pip")
     elif scheme == 'package':
         prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
-        candidates = [Path(prefix) / 'share' / rest for prefix in (*prefixes, sys.prefix)]
+        roots = dict.fromkeys((*prefixes, sys.prefix, get_path('data'), getuserbase()))  # of colcon and of pip
+        candidates = [Path(root) / 'share' / rest for root in roots]
     else:
         raise FileNotFoundError(
             f"'{source}' is not understood; give a path, python://MODULE/FILE or package://NAME/FILE"

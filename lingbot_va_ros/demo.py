@@ -117,7 +117,8 @@ def _record_task(graph: Bringup, options: DemoOptions, bag: Path, output: Output
         _check(graph)
 
     model = read_parameters('world_model', ['robot', 'preset', 'checkpoint', 'model_seed'], options.namespace, check)
-    task = read_parameters('sim_bridge', ['task', 'instruction', 'seed'], options.namespace, check)
+    task = read_parameters('sim_bridge', ['chosen_task', 'instruction', 'seed'], options.namespace, check)
+    task['task'] = task.pop('chosen_task')
     robot, instruction = model.pop('robot'), options.instruction or task.pop('instruction')
     if model['checkpoint'] and Path(model['checkpoint']).exists():  # else a Hub id
         model['checkpoint'] = str(Path(model['checkpoint']).absolute())

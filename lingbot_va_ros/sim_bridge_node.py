@@ -7,29 +7,31 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Full, Queue
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_core.robot import Arm, load_profile
+from lingbot_va_core.robot import ProfileError, RobotProfile, load_profile
 from lingbot_va_ros.camera_feed import CameraFeed
 from lingbot_va_ros.conversions import to_ns, to_time
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, RefusedError, run
 from lingbot_va_ros.qos import LATCHED, SENSOR, TRAJECTORY
+from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.rendering import Snapshot
 from lingbot_va_sim.simulation import Simulation
-from lingbot_va_sim.tasks import TASKS
-from lingbot_va_sim.trajectory_controller import Trajectory, TrajectoryError
+from lingbot_va_sim.tasks import TASKS, default_task
+from lingbot_va_sim.trajectory_controller import Trajectory, TrajectoryController, TrajectoryError
 
 MAX_LAG_NS = 100_000_000
 SEEDS = 2**32
+AUTO = 'auto'
 CLOCK = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -44,7 +46,7 @@ class SimBridgeNode(ManagedNode):
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         ROBOT,
-        Parameter('task', 'transfer_cube', 'What the robot has to do.', choices=tuple(TASKS)),
+        Parameter('task', AUTO, "What the robot has to do; auto: the robot's first task.", choices=(*TASKS, AUTO)),
         Parameter('seed', 0, 'Draws the first start; every reset takes the next seed.', lower=0, upper=SEEDS - 1),
         Parameter(
             'real_time_factor',
@@ -62,12 +64,25 @@ class SimBridgeNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__('sim_bridge')
-        sentence = ParameterDescriptor(description='What the task asks for, in words.', read_only=True)
-        self.declare_parameter('instruction', TASKS[self.value('task')].instruction, sentence)
+        name = self._task_name()
+        for parameter, value, description in (
+            ('chosen_task', name, 'The task that is simulated.'),
+            ('instruction', TASKS[name].instruction if name else '', 'What the task asks for, in words.'),
+        ):
+            self.declare_parameter(parameter, value, ParameterDescriptor(description=description, read_only=True))
         self._lock = threading.Lock()  # guards the simulation, the offset of its clock, and the counts
         self._stopping = threading.Event()
         self._physics: threading.Thread | None = None
         self._cameras: threading.Thread | None = None
+
+    def _task_name(self) -> str:
+        """Return the task; '' where the profile says that there is none, which `setup` explains."""
+        if self.value('task') != AUTO:
+            return self.value('task')
+        try:
+            return default_task(load_profile(self.value('robot'))).name
+        except (ProfileError, SimulationError):
+            return ''
 
     def setup(self) -> None:
         """Load the scene, create the entities, and render once."""
@@ -79,7 +94,8 @@ class SimBridgeNode(ManagedNode):
             )
         profile = load_profile(self.value('robot'))
         self._period_ns, self._video_ns = profile.clock.action_ns, profile.clock.video_ns
-        self._simulation = Simulation(profile, self.value('task'), self.value('seed'))
+        task = self.value('chosen_task') or default_task(profile).name
+        self._simulation = Simulation(profile, task, self.value('seed'))
         self._offset_ns = 0  # stamps minus simulation time
         self._counts: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()
@@ -88,8 +104,7 @@ class SimBridgeNode(ManagedNode):
         self._joint_states = self.publisher(JointState, profile.joint_states_topic, SENSOR)
         self._success = self.publisher(Bool, 'task_success', LATCHED)
         self._clock_topic = self.publisher(Clock, '/clock', CLOCK) if self._sim_time else None
-        for arm in profile.arms:
-            self.subscription(JointTrajectory, arm.output.topic, self._follower(arm), TRAJECTORY)
+        self._follow_topics(profile)
         self.service(Trigger, '~/reset', self._on_reset)
         feeds = {
             camera.name: CameraFeed(
@@ -237,29 +252,51 @@ class SimBridgeNode(ManagedNode):
 
     # Executor thread
 
-    def _follower(self, arm: Arm) -> Callable[[JointTrajectory], None]:
-        controller = self._simulation.controllers[arm.side]
+    def _follow_topics(self, profile: RobotProfile) -> None:
+        """Listen to what the profile says that arms and grippers are commanded with."""
+        apply = {
+            'joint_trajectory': (JointTrajectory, self._follow_trajectory),
+            'joint_group': (Float64MultiArray, lambda controller, message: controller.set_positions(message.data)),
+            'joint_state': (
+                JointState,
+                lambda controller, message: controller.set_positions(message.position, message.name),
+            ),
+        }
+        for arm in profile.arms:
+            for name, output in ((arm.side, arm.output), (f'{arm.side}_gripper', arm.gripper)):
+                if output and output.topic and name in self._simulation.controllers:
+                    kind, follow = apply[output.type]
+                    self.subscription(kind, output.topic, self._follower(name, output.topic, follow), TRAJECTORY)
 
-        def follow(message: JointTrajectory) -> None:
-            stamp_ns, points = to_ns(message.header.stamp), message.points
+    def _follower(
+        self, name: str, topic: str, follow: Callable[[TrajectoryController, Any], None]
+    ) -> Callable[[Any], None]:
+        """Return a callback that gives messages to a controller and counts those that it rejects."""
+        controller = self._simulation.controllers[name]
+
+        def on_message(message: Any) -> None:
             with self._lock:
-                trajectory = Trajectory(
-                    stamp_ns=stamp_ns - self._offset_ns if stamp_ns else None,
-                    joint_names=message.joint_names,
-                    times_ns=[to_ns(point.time_from_start) for point in points],
-                    positions=[point.positions for point in points],
-                    velocities=[point.velocities for point in points],
-                    accelerations=[point.accelerations for point in points],
-                )
                 try:
-                    controller.replace(trajectory, self._simulation.time_ns)
+                    follow(controller, message)
                 except TrajectoryError as error:
-                    self._counts[f'rejected_{arm.side}'] += 1
-                    self.get_logger().error(f'{arm.output.topic}: trajectory rejected: {error}')
+                    self._counts[f'rejected_{name}'] += 1
+                    self.get_logger().error(f'{topic}: trajectory rejected: {error}')
                 else:
                     self._counts['trajectories'] += 1
 
-        return follow
+        return on_message
+
+    def _follow_trajectory(self, controller: TrajectoryController, message: JointTrajectory) -> None:
+        stamp_ns, points = to_ns(message.header.stamp), message.points
+        trajectory = Trajectory(
+            stamp_ns=stamp_ns - self._offset_ns if stamp_ns else None,
+            joint_names=message.joint_names,
+            times_ns=[to_ns(point.time_from_start) for point in points],
+            positions=[point.positions for point in points],
+            velocities=[point.velocities for point in points],
+            accelerations=[point.accelerations for point in points],
+        )
+        controller.replace(trajectory, self._simulation.time_ns)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self.active:

@@ -56,7 +56,8 @@ class CameraRig:
         self._bottom_up = {camera.name: np.empty((camera.height, camera.width, 3), np.uint8) for camera in cameras}
         self._options = mujoco.MjvOption()
         self._scene = mujoco.MjvScene(model, MAX_GEOMS)
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+        for slow in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self._scene.flags[slow] = False
         self._gl = create_context(model.vis.global_.offwidth, model.vis.global_.offheight)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)

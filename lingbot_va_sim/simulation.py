@@ -6,9 +6,9 @@ import mujoco
 import numpy as np
 
 from lingbot_va_core.robot import RobotProfile
-from lingbot_va_sim.aloha import AlohaRobot
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.rendering import CameraRig, Snapshot
+from lingbot_va_sim.simulated_robot import SimulatedRobot
 from lingbot_va_sim.tasks import MAX_REWARD, Contacts, find_task, place_objects
 from lingbot_va_sim.trajectory_controller import TrajectoryController
 
@@ -27,7 +27,8 @@ class Simulation:
         task: the task with its instruction.
         robot: the compiled scene and its joints.
         data: MuJoCo's state, for those who plan on it.
-        controllers: the trajectory controller of each arm, by its side.
+        controllers: the trajectory controller of each arm by its side, and those of grippers that are commanded apart
+            from their arm as 'left_gripper', 'right_gripper'.
         seed: of the present start.
         time_ns: simulation time; it runs on over resets.
         reward: stage of the task that is reached now, 0 to 4.
@@ -42,7 +43,7 @@ class Simulation:
         """
         self.profile = profile
         self.task = find_task(task)
-        self.robot = AlohaRobot(self.task.scene, profile)
+        self.robot = SimulatedRobot(self.task.robot, self.task.scene, profile, self.task.furnish)
         self.data = mujoco.MjData(self.robot.model)
         step_ns = round(self.robot.model.opt.timestep * NANOSECONDS)
         self._substeps, rest = divmod(profile.clock.action_ns, step_ns)
@@ -53,15 +54,16 @@ class Simulation:
             )
         self._geom_names = [self.robot.model.geom(index).name for index in range(self.robot.model.ngeom)]
         self._targets = self.robot.start_positions
-        self._arms: dict[str, slice] = {}
+        self._parts: dict[str, np.ndarray] = {}  # indices of the joints that each controller moves
         self.controllers: dict[str, TrajectoryController] = {}
-        first = 0
+        index = {joint.name: i for i, joint in enumerate(profile.joints)}
         for arm in profile.arms:
-            self._arms[arm.side] = joints = slice(first, first + len(arm.joints))
-            self.controllers[arm.side] = TrajectoryController(
-                [joint.name for joint in arm.joints], self._targets[joints]
-            )
-            first = joints.stop
+            apart = [joint for joint in arm.joints if joint not in arm.output_joints]
+            for name, joints in ((arm.side, arm.output_joints), (f'{arm.side}_gripper', apart)):
+                if joints:
+                    names = [joint.name for joint in joints]
+                    self._parts[name] = part = np.array([index[joint] for joint in names])
+                    self.controllers[name] = TrajectoryController(names, self._targets[part])
         self._rig: CameraRig | None = None
         self.time_ns = 0
         self.reset(seed)
@@ -81,14 +83,14 @@ class Simulation:
         targets = np.asarray(targets, dtype=np.float64)
         if targets.shape != self._targets.shape or not np.isfinite(targets).all():
             raise SimulationError(f'targets must be {self._targets.size} finite numbers, not {targets.tolist()}')
-        for side, joints in self._arms.items():
-            self.controllers[side].hold(targets[joints])
+        for name, joints in self._parts.items():
+            self.controllers[name].hold(targets[joints])
 
     def step(self) -> None:
         """Advance by one control period."""
         self.time_ns += self.profile.clock.action_ns
-        for side, joints in self._arms.items():
-            self._targets[joints] = self.controllers[side].sample(self.time_ns)[0]
+        for name, joints in self._parts.items():
+            self._targets[joints] = self.controllers[name].sample(self.time_ns)[0]
         self.robot.command(self.data, self._targets)
         mujoco.mj_step(self.robot.model, self.data, self._substeps)
         self._judge()

@@ -1,4 +1,4 @@
-"""The two ALOHA tasks as published with ACT: where objects start, and the stages that are rewarded."""
+"""Tasks: where objects start, and the stages that are rewarded. Those of ALOHA are as published with ACT."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,18 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
+from lingbot_va_core.robot import RobotProfile
+from lingbot_va_sim.aloha import ALOHA
 from lingbot_va_sim.errors import SimulationError
+from lingbot_va_sim.openarm import OPENARM
+from lingbot_va_sim.simulated_robot import RobotDescription
 
 MAX_REWARD = 4
 LEFT_FINGER = 'vx300s_left/10_left_gripper_finger'
 RIGHT_FINGER = 'vx300s_right/10_right_gripper_finger'
 TABLE = 'table'
+CUBE_M = 0.05
+CUBE_ON_TABLE_M = 1.005 + CUBE_M / 2  # height of its centre on the table of the cell
 UPRIGHT = (1.0, 0.0, 0.0, 0.0)  # quaternion w x y z, MuJoCo's order
 
 
@@ -42,18 +48,30 @@ class Task(Protocol):
     """What a simulation needs to know of a task."""
 
     name: str
+    robot: RobotDescription
     scene: str
     instruction: str
     objects: tuple[StartRange, ...]
+
+    def furnish(self, spec: mujoco.MjSpec) -> None:
+        """Put the objects that the scene does not have into it."""
 
     def reward(self, contacts: Contacts) -> int:
         """Return the stage that has been reached, 0 to MAX_REWARD, which is success."""
 
 
-class TransferCube:
+class _SceneTask:
+    """A task whose scene has all its objects."""
+
+    def furnish(self, spec: mujoco.MjSpec) -> None:
+        """Add nothing."""
+
+
+class TransferCube(_SceneTask):
     """The right arm picks the cube and hands it to the left arm."""
 
     name = 'transfer_cube'
+    robot = ALOHA
     scene = 'bimanual_viperx_transfer_cube.xml'
     instruction = 'Pick up the red cube with the right arm and hand it over to the left arm.'
     objects = (StartRange('red_box_joint', (0.0, 0.4, 0.05), (0.2, 0.6, 0.05)),)
@@ -68,10 +86,11 @@ class TransferCube:
         return 0
 
 
-class Insertion:
+class Insertion(_SceneTask):
     """The right arm takes the peg, the left arm the socket, and they insert one into the other in the air."""
 
     name = 'insertion'
+    robot = ALOHA
     scene = 'bimanual_viperx_insertion.xml'
     instruction = 'Pick up the red peg and the blue socket and insert the peg into the socket.'
     objects = (
@@ -92,7 +111,44 @@ class Insertion:
         return 0
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (TransferCube(), Insertion())}
+class HandOver:
+    """The right OpenArm picks the cube and hands it to the left one, which ends up holding it alone."""
+
+    name = 'hand_over'
+    robot = OPENARM
+    scene = 'cell/cell.xml'
+    instruction = 'Pick up the red cube with the right arm and hand it over to the left arm.'
+    objects = (StartRange('red_cube_joint', (0.4, -0.25, CUBE_ON_TABLE_M), (0.5, -0.12, CUBE_ON_TABLE_M)),)
+    _left, _right = (
+        {finger: [f'finger_{finger}_{side}_collision_0{part}' for part in range(4)] for finger in ('inner', 'outer')}
+        for side in ('left', 'right')
+    )
+
+    def furnish(self, spec: mujoco.MjSpec) -> None:
+        """Add the cube."""
+        cube = spec.worldbody.add_body(name='red_cube', pos=(0.45, -0.185, CUBE_ON_TABLE_M))
+        cube.add_freejoint(name='red_cube_joint')
+        half = CUBE_M / 2
+        cube.add_geom(
+            name='red_cube', type=mujoco.mjtGeom.mjGEOM_BOX, size=(half, half, half), rgba=(0.9, 0.1, 0.1, 1.0),
+            mass=0.06, condim=4, friction=(1.0, 0.01, 0.001),
+        )  # fmt: skip
+
+    def reward(self, contacts: Contacts) -> int:
+        """Return 1: a right finger touches the cube; 2: lifted; 3: a left one touches, too; 4: the left hand holds it.
+
+        Holding means: between both fingers, free of the table and of the right hand.
+        """
+        right, left = ([contacts.touch(hand[f], 'red_cube') for f in hand] for hand in (self._right, self._left))
+        lifted = not contacts.touch('red_cube', 'cell_table_col')
+        if lifted and all(left) and not any(right):
+            return 4
+        if any(right):
+            return 3 if lifted and any(left) else 2 if lifted else 1
+        return 0
+
+
+TASKS: dict[str, Task] = {task.name: task for task in (TransferCube(), Insertion(), HandOver())}
 
 
 def find_task(name: str) -> Task:
@@ -100,6 +156,18 @@ def find_task(name: str) -> Task:
     if name not in TASKS:
         raise SimulationError(f"task '{name}' is unknown; choose one of {', '.join(TASKS)}")
     return TASKS[name]
+
+
+def default_task(profile: RobotProfile) -> Task:
+    """Return the first task of the robot that has the joints of the profile, or raise SimulationError."""
+    for task in TASKS.values():
+        if task.robot.fits(profile):
+            return task
+    robots = dict.fromkeys(task.robot.title for task in TASKS.values())
+    raise SimulationError(
+        f'no simulated robot has the joints of {profile.name}; there are {" and ".join(robots)}: choose one of '
+        'their profiles, or --no-sim for the robot itself'
+    )
 
 
 def place_objects(task: Task, model: mujoco.MjModel, data: mujoco.MjData, seed: int) -> None:

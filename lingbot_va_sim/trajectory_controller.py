@@ -84,6 +84,27 @@ class TrajectoryController:
             points.insert(0, _Point(now_ns, *desired))
         self._follow(points)
 
+    def set_positions(self, positions: Sequence[float], joint_names: Sequence[str] | None = None) -> None:
+        """Step to positions and stay there, as a forward_command_controller does.
+
+        With `joint_names`, they are those of the named joints; names of other joints are passed over, and joints that
+        are not named stay where they were going.
+
+        Raises:
+            TrajectoryError: a wrong number of positions, or one that is not finite.
+        """
+        names = self.joint_names if joint_names is None else joint_names
+        if len(positions) != len(names):
+            raise TrajectoryError(f'{len(positions)} positions for {len(names)} joints')
+        targets = np.array(self._points[-1].positions)
+        for name, position in zip(names, positions, strict=True):
+            if name not in self.joint_names:
+                continue
+            if not np.isfinite(position):
+                raise TrajectoryError(f'the position of {name} is {position}')
+            targets[self.joint_names.index(name)] = position
+        self.hold(targets)
+
     def sample(self, time_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Return desired positions and velocities [joints] at `time_ns`, in arrays that the next call overwrites."""
         self._evaluate(time_ns)

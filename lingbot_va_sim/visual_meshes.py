@@ -3,49 +3,51 @@
 from pathlib import Path
 
 import mujoco
-import numpy as np
+
+from lingbot_va_sim.mesh_cache import simplified
 
 HIDDEN_GROUP = 3  # geoms of groups 0 to 2 are rendered
-STL_HEADER_BYTES = 84
-STL_TRIANGLE = np.dtype([('normal', '<f4', 3), ('corners', '<f4', (3, 3)), ('attribute', '<u2')])
 
 
-def add_coarse_visuals(spec: mujoco.MjSpec, folder: Path, cell_m: float) -> None:
-    """Render a coarse copy of every mesh that is loaded from a binary STL file in `folder`.
+def add_coarse_visuals(spec: mujoco.MjSpec, folder: Path, keep: float) -> None:
+    """Render simplified meshes, with about `keep` (0 to 1) of the triangles, instead of those of the files in `folder`.
 
-    The physics goes on with the original ones, which only become invisible. `cell_m` is the size of detail that is
-    lost.
+    The physics goes on with the original ones: a geom that can touch something becomes invisible and gets a coarse
+    twin; one that cannot, and that gives its body no mass, takes the coarse mesh itself.
     """
-    for mesh in list(spec.meshes):
-        vertices, faces = _cluster(_read_stl(folder / mesh.file) * mesh.scale, cell_m)
-        spec.add_mesh(
-            name=f'{mesh.name} visual',
-            uservert=vertices.ravel(),
-            userface=faces.ravel(),
-            inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,  # a coarse mesh need not be closed
-        )
+    originals = {mesh.name: mesh for mesh in spec.meshes}
     for geom in list(spec.geoms):
-        if geom.meshname:
-            visual = geom.parent.add_geom(
-                type=geom.type, meshname=f'{geom.meshname} visual', pos=geom.pos, quat=geom.quat, rgba=geom.rgba,
-                group=geom.group, contype=0, conaffinity=0,
-            )  # fmt: skip
-            visual.alt.type, visual.alt.euler = geom.alt.type, geom.alt.euler
-            geom.group = HIDDEN_GROUP
+        if not geom.meshname or geom.group >= HIDDEN_GROUP:
+            continue
+        coarse = f'{geom.meshname} visual'
+        if spec.mesh(coarse) is None:
+            _add_coarse_mesh(spec, coarse, originals[geom.meshname], folder, keep)
+        weightless = geom.parent.explicitinertial or geom.parent.name == spec.worldbody.name
+        if geom.contype == geom.conaffinity == 0 and weightless:
+            geom.meshname = coarse
+        else:
+            _add_twin(geom, coarse)
+    used = {geom.meshname for geom in spec.geoms}
+    for name, mesh in originals.items():
+        if name not in used:
+            spec.delete(mesh)
 
 
-def _read_stl(path: Path) -> np.ndarray:
-    """Return the corners of the triangles, [triangles, 3, 3], in the file's unit."""
-    return np.fromfile(path, STL_TRIANGLE, offset=STL_HEADER_BYTES)['corners']
+def _add_coarse_mesh(spec: mujoco.MjSpec, name: str, original: mujoco.MjsMesh, folder: Path, keep: float) -> None:
+    mesh = simplified(folder / original.file, keep)
+    spec.add_mesh(
+        name=name,
+        uservert=mesh.vertices.ravel(),
+        userface=mesh.faces.ravel(),
+        scale=original.scale,
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,  # a coarse mesh need not be closed
+    )
 
 
-def _cluster(corners: np.ndarray, cell: float) -> tuple[np.ndarray, np.ndarray]:
-    """Join all vertices within a cell of a grid; return vertices [n, 3] and the triangles that remain [m, 3]."""
-    points = corners.reshape(-1, 3)
-    _, cells = np.unique(np.floor(points / cell), axis=0, return_inverse=True)
-    cells = cells.ravel()
-    sums = np.stack([np.bincount(cells, weights=points[:, axis]) for axis in range(3)], axis=1)
-    faces = cells.reshape(-1, 3)
-    first, second, third = faces.T
-    faces = faces[(first != second) & (second != third) & (third != first)]
-    return sums / np.bincount(cells)[:, None], np.unique(faces, axis=0).astype(np.int32)
+def _add_twin(geom: mujoco.MjsGeom, mesh: str) -> None:
+    twin = geom.parent.add_geom(
+        type=geom.type, meshname=mesh, pos=geom.pos, quat=geom.quat, rgba=geom.rgba, material=geom.material,
+        group=geom.group, contype=0, conaffinity=0, mass=0.0,
+    )  # fmt: skip
+    twin.alt.type, twin.alt.euler = geom.alt.type, geom.alt.euler
+    geom.group = HIDDEN_GROUP

@@ -24,6 +24,7 @@ THIRD_PARTY = {
     'cv2': ('opencv-python-headless', 'python3-opencv'),
     'cv_bridge': ('cv-bridge', 'cv_bridge'),
     'diffusers': ('diffusers', None),
+    'fast_simplification': ('fast-simplification', None),
     'ftfy': ('ftfy', None),
     'gym_aloha': ('gym-aloha', None),
     'huggingface_hub': ('huggingface_hub', None),

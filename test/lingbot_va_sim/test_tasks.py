@@ -10,7 +10,7 @@ import pytest
 from lingbot_va_core.robot import load_profile
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.simulation import Simulation
-from lingbot_va_sim.tasks import LEFT_FINGER, RIGHT_FINGER, TASKS, find_task
+from lingbot_va_sim.tasks import LEFT_FINGER, RIGHT_FINGER, find_task
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # gym-aloha looks for a display
@@ -21,7 +21,7 @@ AWAY = (0.0, 0.9, 0.3)
 PUBLISHED = {'transfer_cube': published.TransferCubeTask, 'insertion': published.InsertionTask}
 
 
-@pytest.fixture(scope='module', params=list(TASKS))
+@pytest.fixture(scope='module', params=list(PUBLISHED))
 def any_task(request: pytest.FixtureRequest) -> Simulation:
     return Simulation(load_profile('aloha'), request.param)
 
