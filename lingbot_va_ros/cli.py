@@ -11,6 +11,7 @@ from lingbot_va_core import __version__
 COMMANDS = {
     'demo': 'run a task in simulation and show what happened',
     'up': 'bring a graph up and watch it',
+    'collect': 'let a scripted expert make demonstrations in simulation',
     'train': 'train a model on recorded episodes',
     'record': 'record a running graph into a bag',
     'bench': 'measure speed and memory',

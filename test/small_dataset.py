@@ -1,5 +1,6 @@
 """Small data sets with known content."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,13 @@ def write_small(root: Path, spec: DatasetSpec) -> Dataset:
     for index, frames in enumerate((FRAMES, FRAMES, 13)):
         write_one(writer, index, frames, success=index != 1)
     return Dataset(writer.finish(3))
+
+
+def write_in_a_process(root: Path, index: int, die: bool) -> None:
+    """Write an episode, or die within it."""
+    writer = DatasetWriter(root, make_spec(), {'seed': 1})
+    if not die:
+        return write_one(writer, index)
+    episode = writer.episode(index, 'cut off', signal(0, 0, 0))
+    episode.add_frame({view.name: image(view, 0) for view in writer.spec.cameras})
+    os._exit(9)

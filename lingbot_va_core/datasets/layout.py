@@ -86,7 +86,7 @@ class DatasetSpec:
             robot=profile.name,
             clock=profile.clock,
             mask=tuple(profile.mask.tolist()),
-            channels={joint.name: joint.channel for joint in profile.joints},
+            channels={joint.name: joint.channel for joint in profile.joints if joint.channel is not None},
             camera_layout=profile.camera_layout,
             cameras=tuple(View(camera.name, camera.width, camera.height) for camera in profile.cameras),
         )

@@ -1,25 +1,15 @@
 """A data set is written whole or not at all, by several processes if need be, and goes on after an interruption."""
 
 import multiprocessing
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_dataset import image, make_spec, signal, write_one
+from small_dataset import image, signal, write_in_a_process, write_one
 
 from lingbot_va_core.datasets.layout import DatasetError
 from lingbot_va_core.datasets.reader import Dataset
 from lingbot_va_core.datasets.writer import DatasetWriter
-
-
-def write_in_a_process(root: Path, index: int, die: bool) -> None:
-    writer = DatasetWriter(root, make_spec(), {'seed': 1})
-    if not die:
-        return write_one(writer, index)
-    episode = writer.episode(index, 'cut off', signal(0, 0, 0))
-    episode.add_frame({view.name: image(view, 0) for view in writer.spec.cameras})
-    os._exit(9)
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -1,0 +1,93 @@
+"""Collects a data set of demonstrations in several processes."""
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lingbot_va_core.datasets.layout import DatasetSpec
+from lingbot_va_core.datasets.writer import DatasetWriter
+from lingbot_va_core.robot import load_profile
+from lingbot_va_sim.demonstrations import demonstrate, film, universal
+from lingbot_va_sim.errors import SimulationError
+from lingbot_va_sim.experts import find_expert
+from lingbot_va_sim.simulation import Simulation
+from lingbot_va_sim.tasks import find_task
+
+SEEDS = 2**32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to collect. Episode k depends on `seed` + k alone, whoever makes it.
+
+    Attributes:
+        robot: a profile's name or file.
+        task: the task of the simulation.
+        seed: draws the start of episode 0.
+        out: the folder of the data set.
+    """
+
+    robot: str
+    task: str
+    seed: int
+    out: Path
+
+    def writer(self) -> DatasetWriter:
+        """Begin the data set, or go on with it; raises DatasetError, ProfileError or SimulationError."""
+        profile = load_profile(self.robot)
+        find_task(self.task)
+        find_expert(profile.name, self.task)
+        if not 0 <= self.seed < SEEDS:
+            raise SimulationError(f'seed is {self.seed}; it must be from 0 to {SEEDS - 1}')
+        return DatasetWriter(self.out, DatasetSpec.from_profile(profile), {'task': self.task, 'seed': self.seed})
+
+
+@dataclass(frozen=True)
+class Made:
+    """An episode that was made: its index, its length in control periods, and what was noted of it."""
+
+    index: int
+    steps: int
+    attributes: dict
+
+
+def collect(plan: Plan, episodes: int, workers: int) -> Iterator[Made]:
+    """Make the episodes that are missing, in any order, and yield each when it is on disk; then call `finish`.
+
+    Raises:
+        SimulationError: an episode cannot be made; RenderError where the cameras cannot be rendered.
+    """
+    if not 0 < episodes <= SEEDS - plan.seed:
+        raise SimulationError(f'{episodes} episodes from seed {plan.seed} on; give 1 to {SEEDS - plan.seed}')
+    missing = sorted(set(range(episodes)) - plan.writer().done())
+    if not missing:
+        return
+    context = multiprocessing.get_context('spawn')
+    with context.Pool(min(workers, len(missing)), _Worker.start, (asdict(plan),)) as pool:
+        yield from pool.imap_unordered(_Worker.make, missing)
+
+
+class _Worker:
+    """What a process keeps from episode to episode."""
+
+    current: '_Worker'
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.writer = plan, plan.writer()
+        self.simulation = Simulation(load_profile(plan.robot), plan.task, plan.seed)
+        self.expert = find_expert(self.simulation.profile.name, plan.task)
+        self.rig = self.simulation.camera_rig()
+
+    @staticmethod
+    def start(plan: dict) -> None:
+        _Worker.current = _Worker(Plan(**plan))
+
+    @staticmethod
+    def make(index: int) -> Made:
+        worker = _Worker.current
+        demonstration = demonstrate(worker.simulation, worker.expert, worker.plan.seed + index)
+        state = universal(worker.simulation.profile, demonstration.states[0])
+        with worker.writer.episode(index, worker.simulation.task.instruction, state) as episode:
+            film(demonstration, worker.simulation.profile, worker.rig, episode)
+        return Made(index, len(demonstration.labels), demonstration.attributes)

@@ -1,0 +1,149 @@
+"""One demonstration: an expert at a task, with the commands, limits and instants of the running robot."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.command_filter import CommandFilter
+from lingbot_va_core.datasets.writer import EpisodeWriter
+from lingbot_va_core.limits import JointLimits
+from lingbot_va_core.robot import ACTION_DIM, GRIPPERS, RobotProfile
+from lingbot_va_sim.errors import SimulationError
+from lingbot_va_sim.experts.expert import Expert, ExpertError
+from lingbot_va_sim.experts.noise import OrnsteinUhlenbeck
+from lingbot_va_sim.kinematics import UnreachableError
+from lingbot_va_sim.rendering import CameraRig, Snapshot
+from lingbot_va_sim.simulation import Simulation
+
+SETTLE_S = 0.2  # objects fall onto the table, arms sag; then the robot holds what is measured, as on activation
+NOISE_RAD = (0.0, 0.006, 0.012)
+NOISE_CORRELATION_S = 0.3
+MISTAKE_SHARE = 0.3
+LONGEST_S = 14.4
+TRIES = 20
+
+
+@dataclass
+class Demonstration:
+    """What happened, in the order of the profile's joints; frame 0 is the first snapshot.
+
+    Attributes:
+        labels: what the joints should do, float64 [steps, joints]; row k is due at the end of control period k.
+        executed: the commands that were sent, in the same way.
+        states: the measured positions at the beginning and at the end of every period, [steps + 1, joints].
+        snapshots: what the cameras see, one for every video frame.
+        attributes: seed, noise, mistake, and in `mistakes` the ranges of steps [first, last) in which the label is not
+            what was commanded, because the expert erred on purpose.
+    """
+
+    labels: list[np.ndarray] = field(default_factory=list)
+    executed: list[np.ndarray] = field(default_factory=list)
+    states: list[np.ndarray] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    attributes: dict = field(default_factory=dict)
+
+
+def demonstrate(simulation: Simulation, expert: type[Expert], seed: int) -> Demonstration:
+    """Return a demonstration from the start that `seed` draws: the first that succeeds, with all else drawn anew.
+
+    Raises:
+        SimulationError: none succeeds.
+    """
+    reasons = []
+    for attempt in range(TRIES):
+        try:
+            return _attempt(simulation, expert, seed, attempt)
+        except (ExpertError, UnreachableError) as error:
+            reasons.append(str(error))
+    raise SimulationError(f'no demonstration from seed {seed} in {TRIES} tries; the last one: {reasons[-1]}')
+
+
+def film(demonstration: Demonstration, profile: RobotProfile, rig: CameraRig, episode: EpisodeWriter) -> None:
+    """Render a demonstration and write it as an episode."""
+    steps = profile.clock.video_ns // profile.clock.action_ns
+    images = {camera.name: np.empty((camera.height, camera.width, 3), np.uint8) for camera in profile.cameras}
+    rows = [universal(profile, np.stack(part)) for part in (demonstration.labels, demonstration.executed)]
+    states = universal(profile, np.stack(demonstration.states[1:]))
+    for frame, snapshot in enumerate(demonstration.snapshots):
+        for name, image in images.items():
+            rig.render(name, snapshot, out=image)
+        episode.add_frame(images)
+        for step in range(frame * steps, min(frame * steps + steps, len(states))):
+            episode.add_step(rows[0][step], rows[1][step], states[step])
+    episode.finish(success=True, **demonstration.attributes)
+
+
+def universal(profile: RobotProfile, joints: np.ndarray) -> np.ndarray:
+    """Scatter joint vectors [..., joints] into universal actions, float32 [..., 30]; for robots without poses."""
+    actions = np.zeros((*joints.shape[:-1], ACTION_DIM), dtype=np.float32)
+    actions[..., profile.joint_channels] = joints[..., profile.acting_joints]
+    return actions
+
+
+def _attempt(simulation: Simulation, expert: type[Expert], seed: int, attempt: int) -> Demonstration:
+    profile, random = simulation.profile, np.random.default_rng((seed, attempt))
+    dt = profile.clock.action_ns / NANOSECONDS
+    command = command_filter(profile)
+    mistake = str(random.choice(expert.MISTAKES)) if random.random() < MISTAKE_SHARE and expert.MISTAKES else None
+    sigma = float(random.choice(NOISE_RAD))
+    in_arm = np.array([joint.channel not in GRIPPERS.values() for joint in profile.joints])
+    noise = OrnsteinUhlenbeck(sigma * in_arm, NOISE_CORRELATION_S, dt, random)
+    simulation.reset(seed)
+    for _ in range(round(SETTLE_S / dt)):
+        simulation.step()
+    command.reset(simulation.joint_positions)
+    simulation.set_targets(command.position)
+    for _ in range(round(SETTLE_S / dt)):
+        simulation.step()
+
+    script = expert(simulation, random, mistake)
+    demonstration = Demonstration(states=[simulation.joint_positions.copy()], snapshots=[simulation.snapshot()])
+    video_steps = profile.clock.video_ns // profile.clock.action_ns
+    mistaken, before = [], command.position
+    for target, label in _whole_latents(script.run(), video_steps * VIDEO_FRAMES_PER_LATENT):
+        wanted = target + noise.step()
+        command.step(wanted, (wanted - before) / dt)
+        before = wanted
+        simulation.set_targets(command.position)
+        simulation.step()
+        demonstration.labels.append(label)
+        demonstration.executed.append(command.position)
+        demonstration.states.append(simulation.joint_positions.copy())
+        mistaken.append(bool((label != target).any()))
+        if len(mistaken) % video_steps == 0:
+            demonstration.snapshots.append(simulation.snapshot())
+        if len(mistaken) * dt > LONGEST_S:
+            raise ExpertError(f'it takes longer than {LONGEST_S:g} s')
+    if not simulation.success:
+        raise ExpertError('at the end the task is not solved')
+    demonstration.attributes = {
+        'seed': seed,
+        'attempt': attempt,
+        'noise_rad': sigma,
+        'mistake': mistake,
+        'mistakes': _ranges(mistaken),
+    }
+    return demonstration
+
+
+def command_filter(profile: RobotProfile) -> CommandFilter:
+    """Return the limits that the running robot puts on its commands."""
+    limits = JointLimits(*(profile.limits(name) for name in ('lower', 'upper', 'velocity', 'acceleration')))
+    return CommandFilter(limits.inset(profile.limits('margin')), profile.clock.action_ns / NANOSECONDS)
+
+
+def _whole_latents(rows: Iterator[tuple], multiple: int) -> Iterator[tuple]:
+    """Repeat the last row until their number is a multiple, so that no motion is cut off."""
+    count, last = 0, None
+    for count, last in enumerate(rows, start=1):  # noqa: B007
+        yield last
+    for _ in range(-count % multiple):
+        yield last
+
+
+def _ranges(flags: list[bool]) -> list[list[int]]:
+    """Return [first, last) of every run of true values."""
+    edges = np.flatnonzero(np.diff(np.array([False, *flags, False], dtype=np.int8)))
+    return edges.reshape(-1, 2).tolist()
