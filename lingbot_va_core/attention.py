@@ -1,7 +1,8 @@
 """Multi-head attention: projections with query and key normalisation, and the one call that attends.
 
 Without a mask, as at inference, torch's scaled_dot_product_attention takes flash attention by itself wherever it can. A
-mask, as in training, rules that out; `attention_mask` then offers flex_attention, which skips what the mask forbids.
+mask, as in training, rules that out; `attention_mask` then offers flex_attention, which skips what the mask forbids, and
+on a CPU attention in groups, which does the same.
 """
 
 import importlib.util
@@ -14,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-BACKENDS = ('auto', 'sdpa', 'flex')
+from lingbot_va_core.grouped_attention import GroupedMask, attend_in_groups, attend_plainly, group_mask
+
+BACKENDS = ('auto', 'sdpa', 'flex', 'groups')
 FLEX_HEAD_DIM = 16  # smallest that the compiled kernel takes
 
 
@@ -65,19 +68,22 @@ class Attention(nn.Module):
         return self.to_out[0](heads.flatten(-2))
 
 
-def attention_mask(mask: Tensor, backend: str = 'auto') -> Tensor | SparseMask:
+def attention_mask(mask: Tensor, backend: str = 'auto') -> Tensor | SparseMask | GroupedMask:
     """Prepare a mask, once for all layers that `attend` with it, and so choose what they compute with.
 
     Args:
         mask: bool [L, S], True where a query may look.
         backend: 'sdpa': scaled_dot_product_attention, which runs everywhere. 'flex': flex_attention; compiled on a GPU,
-            elsewhere slow and for tests. 'auto': flex on a GPU that Triton can compile for, else sdpa.
+            elsewhere slow and for tests. 'groups': see `grouped_attention`. 'auto': flex on a GPU that Triton can
+            compile for, groups on a CPU, else sdpa.
 
     Raises:
         AttentionError: the backend is unknown.
     """
     if backend not in BACKENDS:
         raise AttentionError(f"attention backend is '{backend}'; choose one of {', '.join(BACKENDS)}")
+    if backend == 'groups' or (backend == 'auto' and mask.device.type == 'cpu'):
+        return group_mask(mask)
     if backend == 'sdpa' or (backend == 'auto' and not _compiles(mask.device)):
         return mask
     length, others = mask.shape
@@ -88,7 +94,7 @@ def attention_mask(mask: Tensor, backend: str = 'auto') -> Tensor | SparseMask:
     return SparseMask(mask, create_block_mask(visible, None, None, length, others, device=mask.device))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | SparseMask | None = None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | SparseMask | GroupedMask | None = None) -> Tensor:
     """Softmax attention with scale 1 / sqrt(head_dim).
 
     Args:
@@ -101,6 +107,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | SparseMask 
         [B, L, heads, head_dim].
     """
     query = query.transpose(1, 2)
+    if isinstance(mask, GroupedMask):
+        return attend_in_groups(query, key, value, mask).transpose(1, 2)
+    if mask is None and query.device.type == 'cpu' and query.requires_grad:  # a third of the fused kernel's gradients
+        return attend_plainly(query, key, value).transpose(1, 2)
     if isinstance(mask, SparseMask):
         if _flex_takes(query, key, value):
             return _flex(query.device.type)(query, key, value, block_mask=mask.blocks).transpose(1, 2)

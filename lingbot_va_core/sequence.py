@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lingbot_va_core.attention import SparseMask, attend, attention_mask
+from lingbot_va_core.grouped_attention import GroupedMask
 from lingbot_va_core.rope import action_phases, video_phases
 from lingbot_va_core.transformer import Block, KeyValue, TextContext, WorldTransformer
 
@@ -165,7 +166,7 @@ def _layer(
     modulation: list[list[Tensor]],
     phases: tuple[Tensor, Tensor],
     text: list[KeyValue],
-    mask: Tensor | SparseMask,
+    mask: Tensor | SparseMask | GroupedMask,
 ) -> list[Tensor]:
     """One layer over both streams [B, 2 F, N, width], which meet in the attention."""
     projected = [

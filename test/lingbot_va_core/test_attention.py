@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from lingbot_va_core.attention import AttentionError, SparseMask, attend, attention_mask
+from lingbot_va_core.grouped_attention import GroupedMask, group_mask
 from lingbot_va_core.sequence import causal_mask
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='compiled flex_attention needs a GPU')
@@ -31,7 +32,7 @@ def by_hand(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
 
 
 @pytest.mark.filterwarnings('ignore:flex_attention called without torch.compile')
-@pytest.mark.parametrize('backend', ['sdpa', 'flex'])
+@pytest.mark.parametrize('backend', ['sdpa', 'flex', 'groups'])
 def test_every_backend_attends_where_the_mask_says(backend: str) -> None:
     mask = training_mask()
     query, key, value = inputs(len(mask))
@@ -50,11 +51,33 @@ def test_gradients_on_a_cpu_fall_back() -> None:
     assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
 
 
-def test_without_a_gpu_that_can_compile_a_mask_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_that_can_compile_a_mask_goes_into_groups_or_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     mask = training_mask()
-    assert attention_mask(mask) is mask
+    assert isinstance(attention_mask(mask), GroupedMask)
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     assert isinstance(attention_mask(mask.to('meta')), Tensor)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('masked', [True, False])
+def test_gradients_on_a_cpu_are_those_of_the_fused_kernel(dtype: torch.dtype, masked: bool) -> None:
+    mask = training_mask() if masked else torch.ones(204, 204, dtype=torch.bool)
+    exact = [x.double().requires_grad_(True) for x in inputs(len(mask))]
+    expected = torch.autograd.grad(by_hand(*exact, mask).square().sum(), exact)
+    leaves = [x.to(dtype).requires_grad_(True) for x in inputs(len(mask))]
+    attended = attend(*leaves, attention_mask(mask) if masked else None)
+    ours = torch.autograd.grad(attended.float().square().sum(), leaves)
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    for gradient, reference in zip(ours, expected, strict=True):
+        assert (gradient.double() - reference).abs().max() < tolerance * reference.abs().max()
+
+
+def test_groups_are_those_queries_that_see_the_same_keys() -> None:
+    mask = group_mask(causal_mask([1, 1], 3, 2, None, torch.device('cpu')))
+    assert mask.queries == [3, 3, 3, 3, 2, 2, 2, 2]  # noisy and clean video, noisy and clean actions of two chunks
+    assert mask.seen[0] == [0]  # the first noisy video sees itself alone
 
 
 def test_heads_that_the_kernel_cannot_take_fall_back() -> None:
@@ -71,7 +94,7 @@ def test_without_a_mask_everything_is_seen() -> None:
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(AttentionError, match="attention backend is 'magic'; choose one of auto, sdpa, flex"):
+    with pytest.raises(AttentionError, match="attention backend is 'magic'; choose one of auto, sdpa, flex, groups"):
         attention_mask(training_mask(), 'magic')
 
 
