@@ -37,8 +37,9 @@ class Pacer:
     Latency and observation delay are estimated as the largest of the last 8 measurements: one slow chunk makes the
     next ones begin early, which costs freshness of the observations, where an average would let the arms wait.
 
-    A chunk that is ready `lead_ns` before the planned motion ends follows it without a gap. Otherwise the arms hold
-    until a point of the video grid, whole video periods after the newest observation, at least `lead_ns` ahead.
+    Predictions begin so that a chunk is there `lead_ns` before the planned motion ends. One that comes before that end
+    follows without a gap. Otherwise the arms hold until a point of the video grid, whole video periods after the newest
+    observation, at least `lead_ns` ahead.
 
     A chunk t + 1 can be predicted once all before chunk t is observed, and must come before t ends. So inference keeps
     up as long as the motion of a chunk is not shorter than observation delay + latency + lead. Where it is,
@@ -113,8 +114,8 @@ class Pacer:
     def predicted(self, began_ns: int, now_ns: int, first_latent_index: int, latent_frames: int) -> Placement:
         """Take note of a chunk that is there now, and say when it is executed."""
         self._latencies.append(now_ns - began_ns)
-        end_ns, earliest = self.motion_end_ns, now_ns + self._lead_ns
-        start_ns = end_ns if end_ns is not None and earliest <= end_ns else self._on_grid(earliest)
+        end_ns = self.motion_end_ns
+        start_ns = end_ns if end_ns is not None and now_ns <= end_ns else self._on_grid(now_ns + self._lead_ns)
         speed = self._speed(latent_frames * self._clock.latent_ns)
         dt_ns = -int(-self._clock.action_ns // speed)
         frame_ns = dt_ns * self._clock.actions_per_latent

@@ -37,7 +37,7 @@ def test_a_chunk_on_the_grid_to_the_nanosecond_does_not_wait_for_the_next_point(
 def test_a_chunk_in_time_follows_without_a_gap() -> None:
     pace = pacer()
     predicted(pace, 1000, 1060, first=1)  # 1080 to 1720
-    assert predicted(pace, 1600, 1700, first=3) == (1720, 20, 20, 1)
+    assert predicted(pace, 1600, 1719, first=3) == (1720, 20, 1, 1)  # although less than the lead is left
     assert pace.motion_end_ns == 2360 * MS
 
 
@@ -45,7 +45,7 @@ def test_a_late_chunk_waits_for_the_grid() -> None:
     pace = pacer()
     predicted(pace, 1000, 1060, first=1)  # 1080 to 1720
     pace.observed(1400 * MS, 1450 * MS)
-    assert predicted(pace, 1650, 1701, first=3) == (1800, 20, 19, 1)  # less than the lead is left
+    assert predicted(pace, 1650, 1721, first=3) == (1800, 20, -1, 1)
     assert predicted(pace, 1900, 2500, first=5) == (2520, 20, -60, 1)
 
 
