@@ -11,9 +11,9 @@ from lingbot_va_sim.visual_meshes import add_coarse_visuals
 SIDES = ('left', 'right')
 START_ARM_POSE = {  # of the right arm: hands drawn back and open, so that they hide nothing on the table; rad
     'joint1': -0.8, 'joint2': 0.1, 'joint3': 0.0, 'joint4': 2.2, 'joint5': 0.0, 'joint6': 0.3, 'joint7': 0.0,
-    'finger_joint1': 0.6,
+    'finger_joint1': -0.6,
 }  # fmt: skip
-MIRRORED = ('joint1', 'joint2', 'joint6')  # turn the other way on the left arm
+MIRRORED = ('joint1', 'joint2', 'joint6', 'finger_joint1')  # turn the other way on the left arm
 
 # The head camera hangs under the roof of the cell, in front of the shoulders, and looks down at the table: the arms
 # come in from below, as in one's own view.
@@ -59,9 +59,8 @@ def _aim(camera: mujoco.MjsCamera, position: tuple[float, ...], target: tuple[fl
 
 
 def _drives(side: str, name: str) -> tuple[Drive, ...]:
-    if name == 'finger_joint1':  # both sides open in positive direction here; the second finger follows the first
-        sign = 1.0 if side == 'left' else -1.0
-        return Drive(f'openarm_{side}_finger_joint1', sign), Drive(f'openarm_{side}_finger_joint2', sign)
+    if name == 'finger_joint1':  # the second finger follows the first
+        return Drive(f'openarm_{side}_finger_joint1'), Drive(f'openarm_{side}_finger_joint2')
     return (Drive(f'openarm_{side}_{name}'),)
 
 
