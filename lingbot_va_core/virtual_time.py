@@ -1,0 +1,249 @@
+"""An episode in virtual time: the closed loop, the pacing and the motion of the nodes, with a stated latency.
+
+The clock advances by control periods of the robot, however long anything takes to compute, so that results do not
+depend on the machine and are the same to the bit.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from lingbot_va_core.action_layout import ActionLayout
+from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.command_filter import CommandFilter
+from lingbot_va_core.executed_log import ExecutedFrame, ExecutedLog
+from lingbot_va_core.limits import JointLimits
+from lingbot_va_core.motion import Timeline
+from lingbot_va_core.pacing import Pacer, Placement
+from lingbot_va_core.robot import RobotProfile
+from lingbot_va_core.session import Chunk, Session
+
+
+class Plant(Protocol):
+    """A robot in its world, advanced by one control period at a time."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the task is solved now."""
+
+    def measured(self) -> np.ndarray:
+        """Joint positions, float64 [joints], rad or m."""
+
+    def images(self) -> Sequence[Any]:
+        """What the cameras see now, in the form that the `Encoder` takes."""
+
+    def command(self, action: np.ndarray) -> None:
+        """Take the action vector, float64 [values], to be reached at the end of the next period."""
+
+    def step(self) -> None:
+        """Advance by one control period."""
+
+
+class Encoder(Protocol):
+    """Makes latents of images, such as `StreamingEncoder`."""
+
+    def reset(self) -> None:
+        """Forget the past."""
+
+    def encode(self, frames: Sequence[Sequence[Any]]) -> Tensor:
+        """Encode one set of images after a reset, then four at a time; [1, C, h, w]."""
+
+
+@dataclass(frozen=True)
+class ExecutedChunk:
+    """A chunk whose motion is done, with its times.
+
+    Attributes:
+        chunk: as predicted.
+        began_ns, done_ns: of its prediction.
+        placement: when it was to be executed, and how much motion was left when it came.
+        start_ns, end_ns: of its motion.
+    """
+
+    chunk: Chunk
+    began_ns: int
+    done_ns: int
+    placement: Placement
+    start_ns: int
+    end_ns: int
+
+
+@dataclass
+class _Pending:
+    """A chunk that is being predicted or executed."""
+
+    chunk: Chunk
+    began_ns: int
+    done_ns: int
+    placement: Placement | None = None
+    start_ns: int = 0
+
+
+class VirtualEpisode:
+    """Runs one session on one plant.
+
+    Attributes:
+        now_ns: virtual time, from 0 at the beginning of an episode.
+        succeeded: whether the plant reported success, which ends the episode.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        pacer: Pacer,
+        profile: RobotProfile,
+        plant: Plant,
+        encoder: Encoder,
+        latency_ns: int | Callable[[int], int],
+        observation_ns: int = 0,
+    ) -> None:
+        """Connect the parts.
+
+        Args:
+            session: predicts.
+            pacer: of the same mode.
+            profile: clock, channels and limits of the robot.
+            plant: the robot.
+            encoder: of the session's model.
+            latency_ns: how long a prediction takes, or a function of the chunk's number that says so.
+            observation_ns: time from the newest image of a latent frame until the session knows it.
+        """
+        self._session, self._pacer, self._plant, self._encoder = session, pacer, plant, encoder
+        self._profile, self._clock = profile, profile.clock
+        self._latency_ns = latency_ns if callable(latency_ns) else lambda _chunk: latency_ns
+        self._observation_ns = observation_ns
+        self._layout = ActionLayout.from_channels(profile.channels)
+        acting = profile.acting_joints
+        lower, upper, velocity, acceleration, margin = (
+            profile.limits(field)[acting] for field in ('lower', 'upper', 'velocity', 'acceleration', 'margin')
+        )
+        limits = JointLimits(lower, upper, velocity, acceleration).inset(margin)
+        self._filter = CommandFilter(limits, self._clock.action_ns / NANOSECONDS)
+        self._per_video = self._clock.actions_per_latent // VIDEO_FRAMES_PER_LATENT
+
+    def run(self, instruction: str, time_limit_ns: int, latent_frames: int | None = None) -> Iterator[ExecutedChunk]:
+        """Run an episode from the plant's present state on; yield each chunk as its motion ends.
+
+        Args:
+            instruction: what to do.
+            time_limit_ns: virtual time after which the episode ends.
+            latent_frames: predict no more once so many are planned, and end when they are executed; None: no limit.
+        """
+        self._begin(instruction)
+        while self.now_ns < time_limit_ns and not self.succeeded:
+            self._deliver()
+            self._predict(latent_frames)
+            for frame in self._move():
+                yield from self._executed(frame)
+                if frame.latent_index == latent_frames:
+                    return
+            self.succeeded = self._plant.success
+
+    def _begin(self, instruction: str) -> None:
+        self.now_ns, self.succeeded = 0, False
+        self._session.start(instruction)
+        self._pacer.restart()
+        self._encoder.reset()
+        self._filter.reset(self._plant.measured()[self._profile.acting_joints])
+        self._timeline = Timeline(self._layout, self._clock.action_ns, self._clock.actions_per_latent)
+        self._timeline.advance(0)
+        self._log = ExecutedLog(self._timeline)
+        self._action = np.zeros(self._layout.size)
+        self._predicting: _Pending | None = None
+        self._moving: deque[_Pending] = deque()
+        self._planned = 0  # the last latent frame that is planned
+        self._images: list[Sequence[Any]] = []  # of the latent frame in execution
+        self._videos = VIDEO_FRAMES_PER_LATENT  # video frames that the motion has passed; latent frame 0 has all of its
+        self._latents: deque[tuple[int, int, Tensor]] = deque()  # stamp, index, latent: on their way
+        self._latents.append((0, 0, self._encoder.encode([self._plant.images()])[0]))
+
+    def _deliver(self) -> None:
+        """Give the session the latents that have become known by now."""
+        while self._latents and self._latents[0][0] + self._observation_ns <= self.now_ns:
+            stamp_ns, index, latent = self._latents.popleft()
+            self._session.observe(index, latent)
+            self._pacer.observed(stamp_ns, stamp_ns + self._observation_ns)
+
+    def _predict(self, latent_frames: int | None) -> None:
+        """Take a chunk that is done by now; begin the next prediction if it cannot wait for the next period."""
+        pending = self._predicting
+        if pending is not None and pending.done_ns <= self.now_ns:
+            self._predicting = None
+            self._place(pending)
+        wanted = latent_frames is None or self._planned < latent_frames
+        due = self._pacer.begin_ns < self.now_ns + self._clock.action_ns
+        if self._predicting is None and wanted and due and self._session.ready:
+            chunk = self._session.predict()
+            self._predicting = _Pending(chunk, self.now_ns, self.now_ns + self._latency_ns(chunk.index))
+
+    def _place(self, pending: _Pending) -> None:
+        """Plan the motion of a chunk."""
+        chunk, frames = pending.chunk, len(pending.chunk.actions)
+        pending.placement = placement = self._pacer.predicted(
+            pending.began_ns, pending.done_ns, chunk.first_latent_index, frames
+        )
+        self._timeline.splice(
+            chunk.first_latent_index,
+            placement.start_ns,
+            placement.dt_ns,
+            self._profile.from_universal(chunk.actions.reshape(-1, chunk.actions.shape[-1])),
+            chunk.index,
+            self._sent() if self._timeline.holding else None,
+        )
+        self._moving.append(pending)
+        self._planned = chunk.first_latent_index + frames - 1
+
+    def _move(self) -> list[ExecutedFrame]:
+        """Advance by one control period; return the latent frames whose motion is complete."""
+        timeline, joints, limited = self._timeline, self._layout.joints, False
+        self.now_ns += self._clock.action_ns
+        timeline.advance(self.now_ns)
+        window = timeline.window(1)
+        if window is None:
+            self._filter.brake()
+        else:
+            self._action = window.values[0]
+            limited = self._filter.step(self._action[joints], window.velocities[0][joints]).any()
+        action = self._sent()
+        self._plant.command(action)
+        self._plant.step()
+        passed = self._videos_passed()
+        for _ in range(self._videos, passed):
+            self._images.append(self._plant.images())
+        self._videos = max(self._videos, passed)
+        return self._log.add(action, bool(limited), False)
+
+    def _videos_passed(self) -> int:
+        """Count the video frames since the episode's beginning whose instants the motion has passed."""
+        plan = self._timeline.plan
+        if not len(plan.due):
+            return self._videos
+        actions = np.interp(self._timeline.motion_ns, plan.due, plan.progress)
+        return int(actions / self._per_video + 1e-6)
+
+    def _sent(self) -> np.ndarray:
+        """Return the last command as an action vector; poses are those of the plan."""
+        action = self._action.copy()
+        action[self._layout.joints] = self._filter.position
+        return action
+
+    def _executed(self, frame: ExecutedFrame) -> Iterator[ExecutedChunk]:
+        """Report a latent frame whose motion is complete."""
+        index, end_ns = frame.latent_index, frame.video_stamps[-1]
+        images, self._images = self._images[:VIDEO_FRAMES_PER_LATENT], self._images[VIDEO_FRAMES_PER_LATENT:]
+        self._session.executed(index, self._profile.to_universal(frame.actions))
+        self._pacer.executed(index, end_ns)
+        self._latents.append((end_ns, index, self._encoder.encode(images)[0]))
+        pending = self._moving[0]
+        first, frames = pending.chunk.first_latent_index, len(pending.chunk.actions)
+        if index == first:
+            pending.start_ns = frame.begin_ns
+        if index == first + frames - 1:
+            self._moving.popleft()
+            yield ExecutedChunk(
+                pending.chunk, pending.began_ns, pending.done_ns, pending.placement, pending.start_ns, end_ns
+            )
