@@ -45,12 +45,12 @@ class ExecutedLog:
         self._actions = np.empty((rows, timeline.layout.size))
         self._passed = [0] * rows  # the instant at which each action of the frame was done
         self._flags = np.zeros((rows, 2), dtype=bool)
+        self._sent: np.ndarray | None = None
         self.clear()
 
     def clear(self) -> None:
-        """Forget the frame in progress; to be called when the time line is cleared."""
-        self._sent: np.ndarray | None = None
-        self._instant = self._motion = 0  # of the command before
+        """Forget the frame in progress; to be called after the time line was cleared."""
+        self._instant, self._motion = self._timeline.instant_ns, self._timeline.motion_ns  # of the command before
         self._row = self._noted = 0  # actions since latent frame 0 that are done, and those of them in this frame
         self._begin = self._left = 0  # instants: the frame's beginning, the end of the last action
         self._limited = self._held = False  # since the last action

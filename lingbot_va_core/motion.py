@@ -273,12 +273,16 @@ class Timeline:
         return self.plan.values[-1] if self._due else None
 
     def _fade(self, new: Plan, seam: int) -> int:
-        """Blend new actions into those planned for the same time, in place; return how many were blended."""
-        end = min(self._ends[-1], int(new.due[-1]))
-        both = int(np.searchsorted(new.due, end))
+        """Blend new actions into those planned for the same latent frames, in place; return how many were blended.
+
+        The same actions, not the same times: where the new plan is slower, the old one must not hurry ahead of it.
+        """
+        begin = float(np.interp(0, self.plan.due - seam, self.plan.progress))
+        end = min(self.plan.progress[-1], new.progress[-1])
+        both = int(np.searchsorted(new.progress, end))
         if both:
-            weight = (new.due[:both] - seam) / (end - seam)
-            old = self.plan.interpolate(new.due[:both], self.layout)
+            weight = (new.progress[:both] - begin) / (end - begin)
+            old = self.plan.at_progress(new.progress[:both], self.layout)
             new.values[:both] = self.layout.crossfade(old, new.values[:both], weight)
         return both
 

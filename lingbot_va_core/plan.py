@@ -51,8 +51,15 @@ class Plan:
 
     def interpolate(self, times: np.ndarray, layout: ActionLayout) -> np.ndarray:
         """Return what is due [n, values] at motion times [n]; before the first and after the last, these."""
-        after = np.minimum(np.searchsorted(self.due, times), len(self.due) - 1)
+        return self._blend(self.due, times, layout)
+
+    def at_progress(self, progress: np.ndarray, layout: ActionLayout) -> np.ndarray:
+        """Return the values [n, values] where this much of the motion is done [n]."""
+        return self._blend(self.progress, progress, layout)
+
+    def _blend(self, axis: np.ndarray, wanted: np.ndarray, layout: ActionLayout) -> np.ndarray:
+        after = np.minimum(np.searchsorted(axis, wanted), len(axis) - 1)
         before = np.maximum(after - 1, 0)
-        span = np.maximum(self.due[after] - self.due[before], 1)
-        fraction = np.minimum(np.maximum((times - self.due[before]) / span, 0.0), 1.0)
+        span = axis[after] - axis[before]
+        fraction = np.minimum(np.maximum((wanted - axis[before]) / np.where(span > 0, span, 1), 0.0), 1.0)
         return layout.interpolate(self.values[before], self.values[after], fraction)
