@@ -23,6 +23,8 @@ POSITION_TOLERANCE = 1e-3  # m
 ROTATION_TOLERANCE = 1e-2  # rad
 ORIENTATION_COST = 0.2  # m per rad: what an error of the orientation weighs where a pose cannot be reached
 DAMPING = 1e-6  # keeps steps finite near singularities
+LM_DAMPING = 0.1  # times the squared error: careful steps far from the pose
+PROGRESS = 1e-4  # m, with angles weighed as above: less in one step is none
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Solution:
     Attributes:
         joints: float64 [joints], within the limits.
         reached: the tool is within 1 mm and 0.01 rad of the pose.
-        unreachable: it is not, and no step within the position limits brings it nearer.
+        unreachable: it is not, and no step within the limits brings it nearer.
         position_error: m.
         rotation_error: rad.
     """
@@ -108,15 +110,25 @@ class ArmKinematics:
         position, rotation, wxyz = self._base_matrix @ pose[:3] + self._base, np.empty(4), pose[[6, 3, 4, 5]]
         self._mujoco.mju_normalize4(wxyz)
         self._mujoco.mju_mulQuat(rotation, self._base_wxyz, wxyz)
+        before = self._cost(*self._errors(joints, position, wxyz))
         found = self._solver.solve(joints, np.concatenate([rotation, position]), iterations)
-        self._move(found)
+        errors = self._errors(found, position, wxyz)
+        reached = errors[0] <= POSITION_TOLERANCE and errors[1] <= ROTATION_TOLERANCE
+        nearer = before - self._cost(*errors)
+        if not reached and nearer < 0:  # never dither around what cannot be reached
+            found, errors = np.array(joints), self._errors(joints, position, wxyz)
+        return Solution(found, reached, not reached and nearer < PROGRESS, *errors)
+
+    def _errors(self, joints: np.ndarray, position: np.ndarray, wxyz: np.ndarray) -> tuple[float, float]:
+        """Distances in m and rad from a position in the world and an orientation in the base frame."""
+        self._move(joints)
         turn = np.empty(3)
         self._mujoco.mju_subQuat(turn, wxyz, self._rotation())
-        position_error = math.dist(self._data.site_xpos[self._tool], position)
-        rotation_error = math.hypot(*turn)
-        reached = position_error <= POSITION_TOLERANCE and rotation_error <= ROTATION_TOLERANCE
-        stuck = not reached and float(np.abs(found - joints).max()) <= self._solver.standstill
-        return Solution(found, reached, stuck, position_error, rotation_error)
+        return math.dist(self._data.site_xpos[self._tool], position), math.hypot(*turn)
+
+    @staticmethod
+    def _cost(position_error: float, rotation_error: float) -> float:
+        return math.hypot(position_error, ORIENTATION_COST * rotation_error)
 
     def _rotation(self) -> np.ndarray:
         """Return the quaternion w x y z of the tool in the base frame where it was moved to, w >= 0."""
@@ -143,13 +155,12 @@ class _Solver:
         model.jnt_range[ids, 0], model.jnt_range[ids, 1] = limits.lower, limits.upper
         model.jnt_limited[ids] = np.isfinite(limits.lower) & np.isfinite(limits.upper)
         self._lower, self._upper, self._dt = limits.lower, limits.upper, dt
-        self.standstill = 1e-4 * dt  # rad: slower than 0.0001 rad/s
         speeds = {name: speed for name, speed in zip(names, limits.velocity, strict=True) if np.isfinite(speed)}
         self._limits = [mink.ConfigurationLimit(model, gain=1.0)]
         if speeds:
             self._limits.append(mink.VelocityLimit(model, speeds))
         self._configuration = mink.Configuration(model)
-        self._task = mink.FrameTask(TOOL, 'site', position_cost=1.0, orientation_cost=ORIENTATION_COST)
+        self._task = mink.FrameTask(TOOL, 'site', 1.0, ORIENTATION_COST, lm_damping=LM_DAMPING)
 
     def solve(self, joints: np.ndarray, target: np.ndarray, iterations: int) -> np.ndarray:
         """Return joints nearer to a pose in the world, [7]: quaternion w x y z, position."""
