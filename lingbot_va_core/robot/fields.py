@@ -124,13 +124,13 @@ def read_fields(
         faults = [f'missing {", ".join(missing)}'] * bool(missing) + [f'unknown {", ".join(unknown)}'] * bool(unknown)
         problems.append(f'{where}: {"; ".join(faults)}; the fields are {", ".join(known)}')
     fields = {}
-    for name in known.keys() & value.keys():
+    for name in (name for name in known if name in value):
         try:
             fields[name] = known[name].convert(value[name])
         except (ValueError, OverflowError):
             path = f'{where}.{name}' if where != 'profile' else name
             problems.append(f'{path} is {value[name]!r:.80}; it must be {known[name].words}')
-    return {name: fields[name] for name in known if name in fields}
+    return fields
 
 
 def read_entries(value: Mapping, where: str, problems: list[str]) -> dict[str, object]:

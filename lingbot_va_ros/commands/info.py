@@ -1,6 +1,7 @@
-"""`lingbot-va info`: describes a model without allocating its weights."""
+"""`lingbot-va info`: describes a model without allocating its weights, or a robot."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ EXPERT_PARTS = ('blocks.', 'scale_shift_table')  # of both streams where the act
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.description = 'Describe a model: parameters of each stream, tokens, memory of the cache, names of weights.'
+    parser.description = (
+        'Describe a model: parameters of each stream, tokens, memory of the cache, names of weights. With --robot: '
+        'check a robot profile, and describe it or name every mistake in it.'
+    )
     parser.epilog = f'example: {EXAMPLE}'
     parser.add_argument(
         '--preset',
@@ -25,15 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='tiny, lingbot-va-shared-5b, lingbot-va-mot-5b, or a size between, such as lingbot-va-mot-12x1024: 12 '
         'layers of width 1024 (default: %(default)s)',
     )
-    parser.add_argument(
-        '--dtype', choices=DTYPES, help='of the cache (default: bfloat16; of the preset tiny, float32)'
-    )
+    parser.add_argument('--dtype', choices=DTYPES, help='of the cache (default: bfloat16; of the preset tiny, float32)')
+    parser.add_argument('--robot', metavar='NAME|FILE', help='a profile in config/robots, or a YAML file')
     parser.add_argument('--keys', action='store_true', help='list the weights of the transformer with their shapes')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the description with the keys to FILE')
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
+    if args.robot:
+        return _run_robot(args)
     from lingbot_va_core.presets import preset
     from lingbot_va_ros.atomic import write_json
 
@@ -47,6 +52,33 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, description)
     return 0
+
+
+def _run_robot(args: argparse.Namespace) -> int:
+    """Check a profile, alone and against its description of the robot; 2 when something is wrong."""
+    from lingbot_va_core.description_check import description_problems
+    from lingbot_va_core.robot import ProfileError, load_profile, profile_path
+    from lingbot_va_ros.atomic import write_json
+    from lingbot_va_ros.robot_description import describe_robot, robot_lines
+
+    path, profile = profile_path(args.robot), None
+    try:
+        profile = load_profile(args.robot)
+        problems = description_problems(profile)
+    except ProfileError as error:
+        problems = list(error.problems)
+    if args.json:
+        description = describe_robot(profile, path) if profile else {'file': str(path)}
+        write_json(args.json, {'valid': not problems, 'problems': problems, **description})
+    if not problems:
+        print('\n'.join(robot_lines(profile, path)))
+        return 0
+    print(
+        f'lingbot-va info: error: {path}: {len(problems)} {"mistakes" if problems[1:] else "mistake"}', file=sys.stderr
+    )
+    for problem in problems:
+        print(f'  {problem}', file=sys.stderr)
+    return 2
 
 
 def describe(config: 'ModelConfig', dtype: str) -> dict[str, Any]:

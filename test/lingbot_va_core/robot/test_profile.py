@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lingbot_va_core.robot import CHANNELS, POSE_CHANNELS, ProfileError, RobotProfile, parse_profile, profile_path
 
-ALOHA = profile_path('aloha').read_text()
+ALOHA = yaml.safe_load(profile_path('aloha').read_text())
 LIMITS = {'lower': -3.0, 'upper': 3.0, 'velocity': 3.0, 'acceleration': 20.0, 'home': 0.5}
 
 
@@ -28,7 +28,7 @@ def arm(side: str, joints: int, gripper: bool, pose: bool) -> dict:
 
 
 def robot(arms: dict[str, dict]) -> RobotProfile:
-    document = {**yaml.safe_load(ALOHA), 'name': 'test', 'arms': arms, 'kinematics': {'urdf': '/robot.urdf'}}
+    document = {**ALOHA, 'name': 'test', 'arms': arms, 'kinematics': {'urdf': '/robot.urdf'}}
     return parse_profile(yaml.safe_dump(document, sort_keys=False), 'test.yaml')
 
 
@@ -40,6 +40,7 @@ def robots(draw: st.DrawFn) -> RobotProfile:
     return robot({side: arm(side, *draw(kinds)) for side in sides})
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # YAML takes its time on a busy machine
 @given(robots(), st.integers(0, 2**32 - 1))
 def test_actions_of_every_kind_of_robot_survive_the_universal_form(profile: RobotProfile, seed: int) -> None:
     actions = np.random.default_rng(seed).normal(size=(2, 5, len(profile.channels))).astype(np.float32)
@@ -49,6 +50,7 @@ def test_actions_of_every_kind_of_robot_survive_the_universal_form(profile: Robo
     assert not universal[..., ~profile.mask].any()
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # YAML takes its time on a busy machine
 @given(robots(), st.integers(0, 2**32 - 1))
 def test_channels_outside_of_the_mask_reach_no_robot(profile: RobotProfile, seed: int) -> None:
     universal = np.random.default_rng(seed).normal(size=(5, 30)).astype(np.float32)

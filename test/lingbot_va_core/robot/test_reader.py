@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lingbot_va_core.description_check import description_problems
 from lingbot_va_core.robot import (
     EndEffector,
     GripperOutput,
@@ -17,6 +18,7 @@ from lingbot_va_core.robot import (
     load_profile,
     parse_profile,
     profile_path,
+    robot_names,
 )
 
 ALOHA = profile_path('aloha').read_text()
@@ -240,3 +242,11 @@ def test_a_description_is_sought_beside_the_profile(tmp_path: Path) -> None:
         _ = kinematics.path
     (tmp_path / 'robot.urdf').write_text('<robot name="r"/>')
     assert kinematics.path == tmp_path / 'robot.urdf'
+
+
+@pytest.mark.parametrize('name', robot_names())
+def test_every_profile_that_comes_along_is_sound(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.mask[14:].sum() == len(profile.joints)
+    assert description_problems(profile) == []
