@@ -7,6 +7,7 @@ import numpy as np
 
 from lingbot_va_core.limits import ACCELERATION, POSITION, VELOCITY, WORKSPACE, JointLimits
 
+STEPS_AHEAD = 3  # periods of motion in the look-ahead where a limit matters and each has to be computed by itself
 TOLERANCE = 1e-3  # of a joint's range: a command that is nearer to its target is not called limited
 
 
@@ -91,8 +92,8 @@ class CommandFilter:
         Args:
             targets: where to be at the end of this period and the following ones, finite, [n, joints], n >= 1.
             velocities: of the targets at these instants, [n, joints].
-            periods: length of the look-ahead; what a stop from full speed takes, at most `stopping_steps`, leaves of
-                it is motion.
+            periods: length of the look-ahead; what a stop from full speed leaves of it is motion, less where a limit
+                matters.
         """
         before = self.position
         moving = max(min(len(targets), periods - self.stopping_steps), 1)
@@ -101,6 +102,7 @@ class CommandFilter:
             limits = self._unlimited
         else:
             limits, ahead = self.step(targets[0], velocities[0]), self.copy()
+            moving = min(moving, STEPS_AHEAD)
             positions = np.empty((periods, len(before)))
             positions[0] = self.position
             for k in range(1, moving):
@@ -135,12 +137,11 @@ class CommandFilter:
         off = np.abs(self.position - target) > self._tolerance
         if not off.any():
             return off.astype(np.uint8)
-        limited = (
-            POSITION * ((goal != target) | (safe != wanted))
-            | VELOCITY * ((slow != safe) | (forward != target_velocity))
-            | WORKSPACE * (guarded != velocity)
+        limited = POSITION * ((goal != target) | (safe != wanted)) | VELOCITY * (
+            (slow != safe) | (forward != target_velocity)
         )
         limited |= ACCELERATION * ((velocity != slow) | (limited == 0))  # it takes a while to speed up and slow down
+        limited = np.where(guarded != velocity, WORKSPACE, limited)
         return np.where(off, limited, 0).astype(np.uint8)
 
     def brake(self) -> None:

@@ -223,3 +223,17 @@ class Kinematics:
             for field, values in vars(arm.limits).items():
                 getattr(limits, field)[self.indices[side]] = values
         return limits
+
+
+def joint_limits(profile: RobotProfile, kinematics: Kinematics | None) -> JointLimits:
+    """Return what commands of a robot must keep, [joints]: the tighter of profile and file, with the profile's margins.
+
+    Raises:
+        LimitError: they leave a joint no room; the message names it.
+    """
+    limits = JointLimits(*(profile.limits(field) for field in ('lower', 'upper', 'velocity', 'acceleration')))
+    if kinematics is not None:
+        limits = limits.tightened(kinematics.limits(len(profile.joints)))
+    limits = limits.inset(profile.limits('margin'))
+    limits.require_room([joint.name for joint in profile.joints])
+    return limits
