@@ -1,8 +1,9 @@
 """Collects a data set of demonstrations in several processes."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from lingbot_va_core.datasets.layout import DatasetSpec
@@ -64,14 +65,12 @@ def collect(plan: Plan, episodes: int, workers: int) -> Iterator[Made]:
     if not missing:
         return
     context = multiprocessing.get_context('spawn')
-    with context.Pool(min(workers, len(missing)), _Worker.start, (asdict(plan),)) as pool:
-        yield from pool.imap_unordered(_Worker.make, missing)
+    with context.Pool(min(workers, len(missing)), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        yield from pool.imap_unordered(_make, [(plan, index) for index in missing])
 
 
 class _Worker:
     """What a process keeps from episode to episode."""
-
-    current: '_Worker'
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.writer = plan, plan.writer()
@@ -79,15 +78,22 @@ class _Worker:
         self.expert = find_expert(self.simulation.profile.name, plan.task)
         self.rig = self.simulation.camera_rig()
 
-    @staticmethod
-    def start(plan: dict) -> None:
-        _Worker.current = _Worker(Plan(**plan))
-
-    @staticmethod
-    def make(index: int) -> Made:
-        worker = _Worker.current
-        demonstration = demonstrate(worker.simulation, worker.expert, worker.plan.seed + index)
-        state = universal(worker.simulation.profile, demonstration.states[0])
-        with worker.writer.episode(index, worker.simulation.task.instruction, state) as episode:
-            film(demonstration, worker.simulation.profile, worker.rig, episode)
+    def make(self, index: int) -> Made:
+        """Make an episode and write it."""
+        simulation = self.simulation
+        demonstration = demonstrate(simulation, self.expert, self.plan.seed + index)
+        state = universal(simulation.profile, demonstration.states[0])
+        with self.writer.episode(index, simulation.task.instruction, state) as episode:
+            film(demonstration, simulation.profile, self.rig, episode)
         return Made(index, len(demonstration.labels), demonstration.attributes)
+
+
+_workers: dict[Plan, _Worker] = {}  # of this process
+
+
+def _make(job: tuple[Plan, int]) -> Made:
+    """Make an episode in a worker, which is set up here and not when its process starts: errors come to the caller."""
+    plan, index = job
+    if plan not in _workers:
+        _workers[plan] = _Worker(plan)
+    return _workers[plan].make(index)

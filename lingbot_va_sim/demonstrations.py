@@ -18,7 +18,6 @@ from lingbot_va_sim.rendering import CameraRig, Snapshot
 from lingbot_va_sim.simulation import Simulation
 
 SETTLE_S = 0.2  # objects fall onto the table, arms sag; then the robot holds what is measured, as on activation
-NOISE_RAD = (0.0, 0.006, 0.012)
 NOISE_CORRELATION_S = 0.3
 MISTAKE_SHARE = 0.3
 LONGEST_S = 14.4
@@ -87,7 +86,7 @@ def _attempt(simulation: Simulation, expert: type[Expert], seed: int, attempt: i
     dt = profile.clock.action_ns / NANOSECONDS
     command = command_filter(profile)
     mistake = str(random.choice(expert.MISTAKES)) if random.random() < MISTAKE_SHARE and expert.MISTAKES else None
-    sigma = float(random.choice(NOISE_RAD))
+    sigma = float(random.choice(expert.NOISE_RAD))
     in_arm = np.array([joint.channel not in GRIPPERS.values() for joint in profile.joints])
     noise = OrnsteinUhlenbeck(sigma * in_arm, NOISE_CORRELATION_S, dt, random)
     simulation.reset(seed)

@@ -2,9 +2,13 @@
 
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.experts.expert import Expert
+from lingbot_va_sim.experts.insertion import InsertionExpert
 from lingbot_va_sim.experts.transfer_cube import TransferCubeExpert
 
-EXPERTS: dict[tuple[str, str], type[Expert]] = {('aloha', 'transfer_cube'): TransferCubeExpert}
+EXPERTS: dict[tuple[str, str], type[Expert]] = {
+    ('aloha', 'transfer_cube'): TransferCubeExpert,
+    ('aloha', 'insertion'): InsertionExpert,
+}
 
 
 def find_expert(robot: str, task: str) -> type[Expert]:

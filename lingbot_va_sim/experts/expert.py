@@ -19,10 +19,12 @@ class Expert(ABC):
 
     Attributes:
         MISTAKES: what can go wrong on purpose, so that the demonstration shows how to go on from there.
+        NOISE_RAD: deviations of the noise on the joints that a demonstration of it may have.
         arms: what the arms do, by side.
     """
 
     MISTAKES: ClassVar[tuple[str, ...]] = ()
+    NOISE_RAD: ClassVar[tuple[float, ...]] = (0.0, 0.006, 0.012)
 
     def __init__(self, simulation: Simulation, random: np.random.Generator, mistake: str | None = None) -> None:
         """Plan from the present targets of the simulation; `mistake` is one of MISTAKES."""
@@ -51,6 +53,15 @@ class Expert(ABC):
         """Let time pass until these arms have nothing left to do, or `unless` holds."""
         while any(self.arms[side].busy for side in sides) and not (unless and unless()):
             yield
+
+    @staticmethod
+    def together(*scripts: Iterator[None]) -> Iterator[None]:
+        """Carry out several scripts at once, until the last one is over."""
+        running = list(scripts)
+        while running:
+            running = [script for script in running if next(script, script) is not script]
+            if running:
+                yield
 
     def vary(self, low: float, high: float) -> float:
         """Draw a number."""
