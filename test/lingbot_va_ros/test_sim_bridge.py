@@ -361,3 +361,27 @@ def test_success_is_announced_once_and_taken_back_by_a_reset() -> None:
             node._release()
             node.destroy_node()
             rclpy.shutdown()
+
+
+def test_both_arms_of_openarm_follow_one_joint_state() -> None:
+    profile = load_profile('isaac')
+    names = [joint.name for joint in profile.joints]
+    with started('/isaac', 'configure', 'activate', robot='isaac') as (bridge, graph):
+        joints = graph.collect('joint_states', JointState, SENSOR)
+        diagnostics = graph.collect('/diagnostics', DiagnosticArray)
+        publisher = graph.node.create_publisher(JointState, profile.arms[0].output.topic, TRAJECTORY)
+        graph.wait_for(lambda: publisher.get_subscription_count() == 2 and joints, what='both arms')
+        assert joints[-1].name == names
+        targets = np.array(joints[-1].position)
+        targets[[3, 7, 11, 15]] += (-0.1, -0.2, -0.1, 0.2)
+        publisher.publish(JointState(name=names, position=targets.tolist()))
+        graph.wait_for(
+            lambda: np.abs(np.array(joints[-1].position) - targets).max() < 0.05, 20.0, what='the arms at their targets'
+        )
+        publisher.publish(JointState(name=names, position=[np.nan] * 16))
+        graph.wait_for(
+            lambda: all(counts(diagnostics, '/isaac').get(f'rejected_{side}') == '1' for side in ('left', 'right')),
+            what='the count of rejections',
+        )
+        assert counts(diagnostics, '/isaac')['task'] == 'hand_over'
+        assert 'the position of openarm_left_joint1 is nan' in ''.join(bridge.output)

@@ -159,3 +159,29 @@ def test_hold_drops_the_trajectory() -> None:
     arm.replace(trajectory([[1.0] * 3]), now_ns=0)
     arm.hold(np.array([0.3, 0.2, 0.1]))
     assert np.array_equal(at(arm, 50), [0.3, 0.2, 0.1])
+
+
+def test_positions_are_taken_at_once_by_order_or_by_name() -> None:
+    arm = controller()
+    arm.set_positions([0.1, 0.2, 0.3])
+    assert np.array_equal(at(arm, 0), [0.1, 0.2, 0.3])
+    arm.set_positions([9.0, 0.4], ['joint_of_another_arm', 'elbow'])
+    assert np.array_equal(at(arm, 0), [0.1, 0.4, 0.3])
+
+
+@pytest.mark.parametrize(
+    ('positions', 'names', 'reason'),
+    [
+        ([0.0] * 2, None, '2 positions for 3 joints'),
+        ([0.0] * 2, ['elbow'], '2 positions for 1 joints'),
+        ([0.0, np.nan, 0.0], None, 'the position of elbow is nan'),
+    ],
+)
+def test_positions_that_make_no_sense_are_rejected_and_change_nothing(
+    positions: list[float], names: list[str] | None, reason: str
+) -> None:
+    arm = controller()
+    arm.set_positions([0.1, 0.2, 0.3])
+    with pytest.raises(TrajectoryError, match=reason):
+        arm.set_positions(positions, names)
+    assert np.array_equal(at(arm, 0), [0.1, 0.2, 0.3])
