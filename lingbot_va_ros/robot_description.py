@@ -59,6 +59,8 @@ def _arm_lines(arm: Arm) -> list[str]:
             lines.append(f'  {joint.name:{width}}' + ''.join(f'{cell:>13}' for cell in cells))
     if arm.output:
         lines.append(f'  output        {arm.output.type} on {arm.output.topic}')
+    elif arm.output_joints:
+        lines.append('  output        none: the arm is commanded by its pose, its joints are only measured')
     if gripper := arm.gripper:
         where = (
             'with the joints' if gripper.type == 'in_output' else f'{gripper.type} on {gripper.topic or gripper.action}'

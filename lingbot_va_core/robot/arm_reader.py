@@ -167,13 +167,15 @@ def _check_whole(where: str, arm: Arm, problems: list[str]) -> None:
         )
     elif 0 < len(found) < len(arm.arm_joints):
         problems.append(f'{where}: {", ".join(found)} has no channel, but others have; give all joints one, or none')
-    if arm.output_joints and not arm.output:
-        problems.append(f'{where}: missing output, where {arm.output_joints[0].name} is commanded')
+    published = tool is not None and bool(tool.pose_topic or tool.trajectory_topic)
+    commanded = [joint.name for joint in arm.output_joints if joint.channel is not None or not published]
+    if commanded and not arm.output:
+        problems.append(f'{where}: missing output, where {commanded[0]} is commanded')
     if arm.output and not arm.output_joints:
         problems.append(f'{where}.output: there is no joint to command through it; remove it')
     if arm.workspace and not tool:
         problems.append(f'{where}.workspace limits a tool; give the arm an end_effector')
-    if tool and not (tool.pose_topic or tool.trajectory_topic):
+    if tool and not published:
         if pose and not arm.arm_joints:
             problems.append(f'{where}.end_effector: nothing carries its pose out; give it outputs, or the arm joints')
         if not pose and not arm.workspace:

@@ -114,7 +114,7 @@ class Arm:
 
     side: str
     joints: tuple[Joint, ...]
-    output: Output | None = None  # None: no joint is commanded through it
+    output: Output | None = None  # None: the arm is commanded by its pose, and its joints are only measured
     gripper: GripperOutput | None = None  # None: no gripper among the joints
     end_effector: EndEffector | None = None
     workspace: Workspace | None = None

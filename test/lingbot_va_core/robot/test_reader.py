@@ -209,6 +209,19 @@ def test_all_mistakes_are_named_at_once() -> None:
             raise caught.value
 
 
+def test_an_arm_that_is_commanded_by_its_pose_needs_no_output_for_joints() -> None:
+    profile = document()
+    left = profile['arms']['left']
+    del left['output']
+    for name in ('left_0', 'left_1', 'left_2'):
+        del left['joints'][name]['channel']
+    arm = parse(profile).arms[0]
+    assert arm.output is None and arm.needs_ik and arm.channels == (*range(7), 28)
+    del left['end_effector']['outputs']
+    with pytest.raises(ProfileError, match='missing output, where left_0 is commanded'):
+        parse(profile)
+
+
 def test_arms_may_share_a_topic_of_joint_states_and_no_other() -> None:
     profile = document()
     for side in ('left', 'right'):
