@@ -167,10 +167,13 @@ class Session:
         if self.mode == 'fdm' and self._chunks:
             dynamics_noise = self._noise(dynamics_noise, self._video_shape, self._dynamics_generator)
         started = time.perf_counter()
-        seen = self._history.grounded
-        given = self._history.latent(0) if self._end == 0 and self._rollout.chunk_frames > 1 else None
-        if given is None:
+        given, observed = None, (0,)
+        if self._end == 0 and self._rollout.chunk_frames > 1:
+            given = self._history.latent(0)
+        else:
+            before = max(self._history.grounded, min(self._chunks, 1))  # frame 0 was observed by the first chunk
             self._ground()
+            observed = tuple(range(before, self._history.grounded))
         imagined = range(self._history.grounded, self._end)
         executed = tuple(index for index in imagined if self._history.actions(index) is not None)
         if imagined:
@@ -187,9 +190,7 @@ class Session:
             first_latent_index=first + skip,
             latents=latents[:, skip:].transpose(0, 1).cpu().contiguous(),
             actions=self._model.normalizer.denormalize(self._planned[skip:]).cpu().numpy(),
-            observation_indices=tuple(i for i in range(seen, self._history.grounded) if i or not self._chunks)
-            if given is None
-            else (0,),
+            observation_indices=observed,
             imagined_indices=tuple(imagined),
             executed_indices=executed,
             grounding_s=grounded - started,

@@ -189,6 +189,18 @@ def test_the_policies_differ_in_a_frame_that_is_evicted_in_part() -> None:
     }
 
 
+@pytest.mark.parametrize(('eviction', 'left'), [('released', [(1, 2), (2, 4), (3, 4)]), ('frames', [(2, 4), (3, 4)])])
+def test_trimming_evicts_the_oldest(eviction: str, left: list[tuple[int, int]]) -> None:
+    pool = cache(eviction)
+    write(pool, 0, 4, 4, Write.CLEAN)
+    pool.trim(16)
+    assert pool.tokens == 16
+    pool.trim(10)
+    assert [(entry.frame, entry.stop - entry.start) for entry in pool.entries] == left
+    pool.trim(0)
+    assert pool.entries == ()
+
+
 def test_real_frames_take_the_slots_of_predicted_ones() -> None:
     pool = cache()
     write(pool, 0, 1, 4, Write.CLEAN)

@@ -14,6 +14,15 @@ def test_a_preset_survives_json() -> None:
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+def test_a_checkpoint_from_before_forward_dynamics_is_read() -> None:
+    config = preset('tiny')
+    document = config.to_dict()
+    assert document['rollout'].pop('fdm_steps') is None
+    assert ModelConfig.from_dict(document) == config
+    document['rollout']['fdm_steps'] = 2
+    assert ModelConfig.from_dict(document).rollout.fdm_steps == 2
+
+
 def test_a_shared_expert_survives_json() -> None:
     config = preset('tiny')
     shared = replace(config, transformer=replace(config.transformer, action=None))
@@ -73,6 +82,7 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
         (('rollout', 'chunk_frames'), 0, 'chunk_frames is 0; it must be above 0'),
         (('rollout', 'camera_layout'), 'round', "camera_layout is 'round'; choose one of width, tshape"),
         (('rollout', 'cameras'), 2, 'cameras is 2; camera_layout tshape takes 3 to 3'),
+        (('rollout', 'fdm_steps'), 0, 'fdm_steps is 0; it must be above 0'),
         (('rollout', 'video_exec_step'), 9, 'video_exec_step is 9; it must be from 1 to video_steps = 4'),
         (('rollout', 'video_guidance'), 0.5, 'video_guidance is 0.5; it must be at least 1'),
         (('rollout', 'attn_window'), 1, 'attn_window is 1; it must be at least 2'),

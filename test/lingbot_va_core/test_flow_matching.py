@@ -36,6 +36,14 @@ def test_s_off_the_grid_is_reached_exactly() -> None:
     assert schedule(5, 5.0, s=0.4, axis='shifted').sigmas[-2:] == pytest.approx((0.6, shifted(0.2, 5.0)))
 
 
+def test_the_level_that_is_kept_and_the_way_there() -> None:
+    partial, full = schedule(4, 1.0, exec_step=3), schedule(4, 1.0)
+    assert (partial.kept, full.kept) == (0.5, 0.0)
+    assert partial.until_kept() == Schedule((1.0, 0.75, 0.5), partial=False)
+    assert full.until_kept() == full
+    assert schedule(5, 5.0, exec_step=1).until_kept() == Schedule((1.0,), partial=False)
+
+
 def test_s_at_its_ends() -> None:
     assert schedule(5, 5.0, s=1.0) == schedule(5, 5.0)
     assert schedule(5, 5.0, s=0.0) == schedule(5, 5.0, exec_step=1)
