@@ -200,28 +200,26 @@ class Timeline:
             return Splice(duplicate=True)
         self._check(start_ns, dt_ns, len(actions))
         first = first_latent_index * self.actions_per_latent
-        begin, follows = self._place(first, start_ns, dt_ns)
+        if self._due and first + len(actions) <= self._done():
+            self._checked(actions, None)
+            self._newest_chunk = chunk
+            return Splice(late=len(actions))
+        begin, seam, kept = self._place(first, start_ns, dt_ns)
         due = begin + dt_ns * np.arange(1, len(actions) + 1)
-        late = int(np.count_nonzero(due <= self.motion_ns))
-        seam = max(begin, self.motion_ns)
-        kept = self.plan[max(bisect_right(self._due, self.motion_ns) - 1, 0) : bisect_right(self._due, seam)]
-        joins = bool(self._ends) and seam <= self._ends[-1]
-        origin = self._origin(seam, joins, sent)
-        try:
-            actions = self.layout.check(actions, origin)
-        except ActionError as error:
-            raise ChunkError(str(error)) from error
+        late = int(np.count_nonzero(due <= seam))
+        moving = len(kept.due) > 0 and (kept.due[-1] == seam or (seam == self.motion_ns and not self.holding))
+        origin = self._origin(seam, kept, moving, sent)
+        actions = self._checked(actions, origin)
         self._newest_chunk = chunk
-        if late == len(due):
-            return Splice(late=late)
         index = np.arange(len(due))
         new = Plan(due, actions, first + 1.0 + index, np.full_like(due, chunk), index, np.full_like(due, ACTION))[late:]
-        faded = 0 if follows else self._fade(new, seam)
-        if not joins or kept.due[-1] != seam:
-            knot = new.values[0] if origin is None else origin
-            kept += Plan.knot(seam, knot, self._done() if joins else first, chunk, SEAM if joins else START)
+        faded = self._fade(new, seam) if moving and seam < self._ends[-1] else 0
+        if not moving or kept.due[-1] != seam:
+            value = new.values[0] if origin is None else origin
+            progress = self._done() if moving else new.progress[0] - 1
+            kept += Plan.knot(seam, value, progress, chunk, SEAM if moving else START)
         self._set(kept + new)
-        return Splice(late, faded, len(new.due) - faded, 0 if joins else max(seam - self.motion_ns, 0))
+        return Splice(late, faded, len(new.due) - faded, 0 if moving else seam - self.motion_ns)
 
     def _check(self, start_ns: int, dt_ns: int, actions: int) -> None:
         """Refuse what cannot be placed on the motion clock."""
@@ -247,30 +245,44 @@ class Timeline:
                 f'{self._max_wait_ns / 1e9:g} s are refused'
             )
 
-    def _place(self, first: int, start_ns: int, dt_ns: int) -> tuple[int, bool]:
-        """Return the motion time at which a chunk begins, and whether it follows all that is planned.
+    def _checked(self, actions: np.ndarray, origin: np.ndarray | None) -> np.ndarray:
+        try:
+            return self.layout.check(actions, origin)
+        except ActionError as error:
+            raise ChunkError(str(error)) from error
 
-        Action `first` is its first one. Where the motion is in the midst of the chunk's actions, the beginning is such
-        that it goes on from there, however long the actions of either plan are.
+    def _place(self, first: int, start_ns: int, dt_ns: int) -> tuple[int, int, Plan]:
+        """Find the place of a chunk whose first action is `first`.
+
+        Returns:
+            The motion time at which it begins; the one from which on it is executed, as what was sent of it already is
+            not sent again; and what stays of the plan, at least the last action sent.
         """
+        passed = bisect_right(self._due, self.motion_ns)
+        sent = max(passed - 1, 0)
         if not self._due or first >= self.plan.progress[-1]:
-            return (self._end if start_ns <= self._end + self.lag_ns else start_ns), True
+            begin = self._end if start_ns <= self._end + self.lag_ns else start_ns
+            return begin, begin, self.plan[sent:]
         done = self._done()
         if first <= done:
-            return self.motion_ns - round((done - first) * dt_ns), False
-        return self._due[int(np.searchsorted(self.plan.progress, first, side='right')) - 1], False
+            ago = round((done - first) * dt_ns)
+            seam = max(self.motion_ns, start_ns + ago) if self.holding else self.motion_ns
+            return seam - ago, seam, self.plan[sent:passed]
+        row = int(np.searchsorted(self.plan.progress, first, side='right'))
+        return self._due[row - 1], self._due[row - 1], self.plan[sent:row]
 
     def _done(self) -> float:
         """Actions since latent frame 0 that the motion has passed, the part of the one in execution included."""
         return float(np.interp(0, self.plan.due - self.motion_ns, self.plan.progress))
 
-    def _origin(self, seam: int, joins: bool, sent: np.ndarray | None) -> np.ndarray | None:
-        """Where the motion is when a chunk begins at `seam`; None where nobody knows."""
-        if joins:
+    def _origin(self, seam: int, kept: Plan, moving: bool, sent: np.ndarray | None) -> np.ndarray | None:
+        """Where the motion is when a chunk begins at `seam`, moving or at rest; None where nobody knows."""
+        if moving:
             return self.plan.interpolate(np.array([seam]), self.layout)[0]
-        if sent is not None and self.holding:
+        if sent is not None and not (len(kept.due) and kept.due[-1] > self.motion_ns):
             return sent
-        return self.plan.values[-1] if self._due else None
+        before = kept if len(kept.due) else self.plan
+        return before.values[-1 if len(kept.due) else 0] if len(before.due) else None
 
     def _fade(self, new: Plan, seam: int) -> int:
         """Blend new actions into those planned for the same latent frames, in place; return how many were blended.

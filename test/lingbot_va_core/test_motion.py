@@ -151,6 +151,33 @@ def test_overlap_fades_linearly_for_joints_and_at_once_for_grippers() -> None:
         np.testing.assert_allclose(line.window(1).values[0], [min(k / 16, 1)] * 2 + [1])
 
 
+def test_a_chunk_that_is_still_waited_for_can_be_replaced() -> None:
+    line = timeline()
+    line.splice(1, T0 + 5 * DT, DT, ramp(0), 0, sent=np.full(3, -1.0))
+    run(line, 2)
+    assert line.splice(1, T0 + 7 * DT, DT, ramp(50), 1, sent=np.full(3, -1.0)) == Splice(appended=16, wait_ns=5 * DT)
+    assert run(line, 5) == [None] * 5
+    np.testing.assert_allclose(run(line, 16), np.arange(50, 66))
+
+
+def test_a_chunk_after_one_that_is_waited_for_begins_where_that_ends() -> None:
+    line = timeline()
+    line.splice(1, T0 + 5 * DT, DT, ramp(0), 0, sent=np.full(3, -1.0))
+    run(line, 2)
+    assert line.splice(2, T0 + 25 * DT, DT, ramp(20), 1, sent=np.full(3, -1.0)).wait_ns == 23 * DT
+    assert run(line, 23) == [None] * 3 + list(range(16)) + [None] * 4
+    line.advance(line.instant_ns + DT // 2)
+    assert line.window(1).values[0, 0] == 17.5
+
+
+def test_a_repeated_frame_with_a_later_stamp_is_not_executed_again() -> None:
+    line = timeline()
+    line.splice(1, T0, DT, ramp(0), 0)
+    run(line, 20)
+    assert line.splice(1, T0 + 4 * DT, DT, ramp(0, frames=2), 1) == Splice(late=16, appended=16)
+    np.testing.assert_allclose(run(line, 16), np.arange(16, 32))
+
+
 def test_orientations_fade_along_the_arc() -> None:
     layout = ActionLayout.from_channels(np.arange(7))
     line = Timeline(layout, DT, ROWS)
