@@ -11,6 +11,7 @@ from lingbot_va_core.checkpoint import WorldModel
 from lingbot_va_core.pacing import Pacer
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.session import MODES, Session
+from lingbot_va_core.streaming import StreamingEncoder
 from lingbot_va_core.virtual_time import ExecutedChunk, VirtualEpisode
 
 MS = 1_000_000
@@ -198,6 +199,40 @@ def test_commands_stay_within_the_limits(model: WorldModel, profile: RobotProfil
     assert np.abs(velocity).max() > 0
     assert (np.abs(velocity) <= profile.limits('velocity') * (1 + 1e-9)).all()
     assert (np.abs(np.diff(velocity, axis=0)) / 0.02 <= profile.limits('acceleration') * (1 + 1e-6)).all()
+
+
+class Camera:
+    """Makes camera images of `Arms`: three uint8 images whose brightness follows the first joints."""
+
+    def __init__(self, encoder: StreamingEncoder) -> None:
+        self.encoder, self.latents = encoder, []
+
+    def reset(self) -> None:
+        self.encoder.reset()
+
+    def encode(self, frames: Sequence[Sequence[np.ndarray]]) -> torch.Tensor:
+        y, x = np.mgrid[0:60, 0:80]
+        images = [
+            [np.stack([x, y, 127 + 100 * np.sin(joint + x)], axis=-1).astype(np.uint8) for joint in shot[0][:3]]
+            for shot in frames
+        ]
+        self.latents.append(self.encoder.encode(images))
+        return self.latents[-1]
+
+
+def test_the_tiny_model_with_its_video_vae(tiny: WorldModel, profile: RobotProfile) -> None:
+    """What the episode gave to the session, given to another one by hand, leads to the same chunks."""
+    encoder = Camera(StreamingEncoder(tiny.vae, tiny.config.rollout, 3))
+    pacer = Pacer(profile.clock, 'fdm', 20 * MS)
+    episode = VirtualEpisode(Session(tiny, 'fdm'), pacer, profile, Arms(profile), encoder, 100 * MS)
+    first, second = episode.run('transfer the cube', 10_000 * MS, latent_frames=3)
+    assert len(encoder.latents) == 4
+    assert second.chunk.imagined_indices == (1,)
+    session = Session(tiny, 'fdm')
+    session.start('transfer the cube')
+    session.observe(0, encoder.latents[0][0])
+    assert np.array_equal(session.predict().actions, first.chunk.actions)
+    assert np.array_equal(session.predict().actions, second.chunk.actions)
 
 
 def test_success_ends_the_episode(model: WorldModel, profile: RobotProfile) -> None:
