@@ -8,7 +8,7 @@ from lingbot_va_core.kinematics import Kinematics, KinematicsError
 from lingbot_va_core.limits import UNREACHABLE, JointLimits
 from lingbot_va_core.robot import RobotProfile
 
-SOLVED_AHEAD = 3  # control periods: each takes a quadratic program per arm
+SOLVED_AHEAD = 2  # control periods: each takes a quadratic program per arm
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,11 @@ class JointTargets:
         """Return joint targets for action vectors [periods, values] and their velocities.
 
         Args:
-            values: as `Timeline.window` returns them; of a robot that needs inverse kinematics, the first three count.
+            values: as `Timeline.window` returns them; of a robot that needs inverse kinematics, the first two count.
             velocities: of the values.
             sent: the last command as a joint vector [joints], from where poses are tracked.
         """
+        goes_on = len(values) > SOLVED_AHEAD
         if self._solved:
             values, velocities = values[:SOLVED_AHEAD], velocities[:SOLVED_AHEAD]
         positions = np.empty((len(values), self._joints))
@@ -82,6 +83,8 @@ class JointTargets:
                     limits = limits.copy()
                     limits[at] |= UNREACHABLE
             speeds[:-1, at] = np.diff(positions[:, at], axis=0) / self._dt
+            if goes_on:
+                speeds[-1, at] = speeds[-2, at]
         return Targets(positions, speeds, limits)
 
     def action(self, joints: np.ndarray, previous: np.ndarray) -> np.ndarray:

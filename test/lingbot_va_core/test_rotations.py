@@ -15,6 +15,7 @@ from lingbot_va_core.rotations import (
     from_wxyz,
     inverse,
     multiply,
+    slerp,
     to_matrices,
     to_rotation_vectors,
     to_wxyz,
@@ -154,3 +155,15 @@ def test_other_shapes_and_infinite_angles_are_refused() -> None:
         from_matrices(np.ones(9))
     with pytest.raises(RotationError, match=r'must be finite; the one at \[0\] is \[inf'):
         from_rotation_vectors(np.array([[np.inf, 0, 0]]))
+
+
+@given(quaternions(), axes, st.floats(0, 3.1), st.floats(0, 1), st.booleans())
+def test_slerp_turns_at_a_constant_rate_the_shorter_way(
+    a: np.ndarray, axis: tuple[float, float, float], angle: float, fraction: float, flipped: bool
+) -> None:
+    turn = np.array(axis) / np.linalg.norm(axis) * angle
+    b = multiply(a, from_rotation_vectors(turn)) * (-1 if flipped else 1)
+    between = slerp(a, b, np.array(fraction))
+    assert_same_rotation(between, multiply(a, from_rotation_vectors(fraction * turn)), atol=1e-7)
+    assert np.linalg.norm(between) == pytest.approx(1)
+    assert between @ b >= 0
