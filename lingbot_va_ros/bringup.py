@@ -19,7 +19,7 @@ from lifecycle_msgs.msg import State
 from lingbot_va_core.resources import share_dir
 from lingbot_va_ros.lifecycle_client import LifecycleClient
 from lingbot_va_ros.node_process import NodeProcess
-from lingbot_va_ros.node_table import NodeSpec
+from lingbot_va_ros.node_table import RESPAWN_WINDOW_S, NodeSpec
 from lingbot_va_ros.ros_environment import apply_ros_defaults, child_environment
 from lingbot_va_ros.shared_memory import remove_stale_segments
 
@@ -55,12 +55,21 @@ class _StopRequested(Exception):  # noqa: N818
     """Ends whatever the supervising thread is waiting for."""
 
 
+class _Fallen(Exception):  # noqa: N818
+    """A node has ended that may be started again."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        super().__init__(spec.name)
+        self.spec = spec
+
+
 class Bringup:
     """A running graph: `with Bringup(nodes(simulation=True), {'robot': 'aloha'}) as graph: ...`.
 
     A thread of this object starts the processes, brings the nodes to active in the table's order and watches them. When
     a required node dies, or when the caller leaves the `with` block, the same thread takes everything down in reverse
-    order; if this process dies, the kernel ends the nodes. The ROS domain is that of ROS_DOMAIN_ID.
+    order; if this process dies, the kernel ends the nodes. A node with `respawns` is started again a few times first,
+    while the others go on. The ROS domain is that of ROS_DOMAIN_ID.
 
     Args:
         nodes: what to start, in order.
@@ -74,7 +83,8 @@ class Bringup:
         deadlines: see `Deadlines`.
 
     Attributes:
-        active: set while all nodes are active.
+        active: set while all nodes are active, or one of them is being started again.
+        respawns: how often each node was started again, by name.
         failed: set as soon as something went wrong; then `failure` says what. Nodes may still be ending.
         ended: set when no process is left.
         failure: why the graph did not become or stay active, None so far.
@@ -105,6 +115,8 @@ class Bringup:
         self._deadlines = deadlines
         self._processes: dict[str, NodeProcess] = {}
         self._missed: set[str] = set()  # optional nodes whose end has been reported
+        self._falls: dict[str, list[float]] = {}  # when nodes ended that were started again
+        self._reviving: str | None = None
         self._silent: set[str] = set()  # nodes that do not answer while everything is taken down
         self._began = time.monotonic()
         self._stop = threading.Event()
@@ -115,6 +127,7 @@ class Bringup:
         self.ended = threading.Event()
         self.failure: BringupError | None = None
         self.seconds_to_active: float | None = None
+        self.respawns: dict[str, int] = {}
 
     # For the caller
 
@@ -192,7 +205,7 @@ class Bringup:
             client = LifecycleClient([spec.name for spec in self._nodes], self._namespace, self._check)
             self._start_processes(folder)
             self._bring_to_active(client)
-            self._watch()
+            self._watch(client, folder)
         except _StopRequested:
             pass
         except BringupError as error:
@@ -214,18 +227,20 @@ class Bringup:
         remove_stale_segments()
         self._say(f'Starting {", ".join(spec.name for spec in self._nodes)}.')
         for spec in self._nodes:
-            overrides = folder / f'{spec.name}.yaml'
-            values = {**self._parameters, **self._node_parameters.get(spec.name, {})}
-            full_name = f'{self._namespace.rstrip("/")}/{spec.name}'
-            overrides.write_text(yaml.safe_dump({full_name: {'ros__parameters': values}} if values else {}))
-            files = [share_dir() / 'config' / 'lingbot_va.yaml', self._params_file, overrides if values else None]
-            arguments = ['--ros-args', '-r', f'__node:={spec.name}', '-r', f'__ns:={self._namespace}']
-            arguments += ['--log-level', self._log_level]
-            for file in filter(None, files):
-                arguments += ['--params-file', str(file)]
-            environment = child_environment(sys.path, spec.dds_profile) | dict(self._environment.get(spec.name, {}))
-            forward = self._forwarder(spec.name)
-            self._processes[spec.name] = NodeProcess(spec, arguments, environment, forward)
+            self._start_process(spec, folder)
+
+    def _start_process(self, spec: NodeSpec, folder: Path) -> None:
+        overrides = folder / f'{spec.name}.yaml'
+        values = {**self._parameters, **self._node_parameters.get(spec.name, {})}
+        full_name = f'{self._namespace.rstrip("/")}/{spec.name}'
+        overrides.write_text(yaml.safe_dump({full_name: {'ros__parameters': values}} if values else {}))
+        files = [share_dir() / 'config' / 'lingbot_va.yaml', self._params_file, overrides if values else None]
+        arguments = ['--ros-args', '-r', f'__node:={spec.name}', '-r', f'__ns:={self._namespace}']
+        arguments += ['--log-level', self._log_level]
+        for file in filter(None, files):
+            arguments += ['--params-file', str(file)]
+        environment = child_environment(sys.path, spec.dds_profile) | dict(self._environment.get(spec.name, {}))
+        self._processes[spec.name] = NodeProcess(spec, arguments, environment, self._forwarder(spec.name))
 
     def _bring_to_active(self, client: LifecycleClient) -> None:
         for spec in self._nodes:
@@ -240,13 +255,16 @@ class Bringup:
             self._require(made, spec.name, 'configure', self._deadlines.configure, marks[spec.name])
             self._say(f'{spec.name} is configured, after {time.monotonic() - began:.1f} s.')
         for spec in self._nodes:
-            mark = self._processes[spec.name].lines_seen
-            made = client.finish(spec.name, 'activate', client.begin(spec.name, 'activate'), self._deadlines.activate)
-            self._require(made, spec.name, 'activate', self._deadlines.activate, mark)
+            self._change(client, spec.name, 'activate', self._deadlines.activate)
             self._say(f'{spec.name} is active.')
         self.seconds_to_active = time.monotonic() - self._began
         self._say(f'All nodes are active, {self.seconds_to_active:.1f} s after the start.')
         self.active.set()
+
+    def _change(self, client: LifecycleClient, name: str, transition: str, limit: float) -> None:
+        mark = self._processes[name].lines_seen
+        made = client.finish(name, transition, client.begin(name, transition), limit)
+        self._require(made, name, transition, limit, mark)
 
     def _require(self, made: bool | None, name: str, transition: str, limit: float, mark: int) -> None:
         if made is None:
@@ -257,9 +275,37 @@ class Bringup:
                 time.sleep(0.01)
             raise BringupError(name, f'refused to {transition}: {reason or "it logged no reason"}')
 
-    def _watch(self) -> None:
+    def _watch(self, client: LifecycleClient, folder: Path) -> None:
+        fallen: NodeSpec | None = None
         while not self._stop.wait(WATCH_S):
-            self._check()
+            try:
+                if fallen:
+                    self._respawn(client, fallen, folder)
+                    fallen = None
+                self._check()
+            except _Fallen as death:
+                fallen = death.spec
+
+    def _respawn(self, client: LifecycleClient, spec: NodeSpec, folder: Path) -> None:
+        """Start a node again and bring it to active; it may fall again meanwhile."""
+        name, falls = spec.name, self._falls.setdefault(spec.name, [])
+        falls.append(time.monotonic())
+        self.respawns[name] = self.respawns.get(name, 0) + 1
+        self._say(f'{name} {self._processes[name].describe_exit()}. It is started again, the others go on.')
+        self._start_process(spec, folder)
+        self._reviving = name
+        try:
+            if not client.wait_for_successor(name, self._deadlines.start):
+                raise BringupError(name, f'did not appear again within {self._deadlines.start:g} s')
+            self._change(client, name, 'configure', self._deadlines.configure)
+            self._change(client, name, 'activate', self._deadlines.activate)
+        finally:
+            self._reviving = None
+        self._say(f'{name} is active again, after {time.monotonic() - falls[-1]:.1f} s.')
+
+    def _may_respawn(self, spec: NodeSpec) -> bool:
+        recent = [at for at in self._falls.get(spec.name, []) if time.monotonic() - at < RESPAWN_WINDOW_S]
+        return self.active.is_set() and len(recent) < spec.respawns
 
     def _check(self) -> None:
         """Raise when there is a reason not to go on."""
@@ -268,8 +314,14 @@ class Bringup:
         for name, process in self._processes.items():
             if process.returncode is None or name in self._missed:
                 continue
+            if self._may_respawn(process.spec):
+                if self._reviving in (None, name):  # one after another
+                    raise _Fallen(process.spec)
+                continue
             if process.spec.required:
-                raise BringupError(name, process.describe_exit(), process.returncode)
+                count = self.respawns.get(name, 0)
+                again = f', after {count} new start{"s"[: count > 1]}' if count else ''
+                raise BringupError(name, process.describe_exit() + again, process.returncode)
             self._missed.add(name)
             self._say(f'{name} {process.describe_exit()}. The graph goes on without it.')
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 
-from lingbot_va_core.clock import NANOSECONDS, LatentClock
+from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT, LatentClock
 from lingbot_va_core.robot import ACTION_DIM, RobotProfile
 from lingbot_va_msgs.msg import ActionChunk, ExecutedActions, LatentFrame
 
@@ -127,8 +127,13 @@ def executed_array(message: ExecutedActions, clock: LatentClock) -> np.ndarray:
     """Unpack executed actions, float32 [n, 30].
 
     Raises:
-        MessageError: their number does not fit the clock.
+        MessageError: the number of actions or of video stamps does not fit the clock.
     """
+    if len(message.video_stamps) != VIDEO_FRAMES_PER_LATENT:
+        raise MessageError(
+            f'executed actions of frame {message.latent_index} have {len(message.video_stamps)} video stamps; a latent '
+            f'frame has {VIDEO_FRAMES_PER_LATENT}'
+        )
     return _actions(f'executed actions of frame {message.latent_index}', message.actions, clock.actions_per_latent)
 
 

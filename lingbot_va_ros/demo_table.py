@@ -38,6 +38,8 @@ def _rows(summary: dict[str, Any]) -> dict[str, str]:
         'command period': _spread(period, 'ms', 1),
         'chunks': f'{summary["chunks"]}, each {_number(summary["chunk_motion_ms"], "ms", 0)} of motion',
         'chunk latency': _spread(latency, 'ms', 0),
+        'chunk margin': _spread(summary['chunk_margin_ms'], 'ms', 0),
+        'context restarts': str(summary['restarts']),
         'ticks without action': f'{summary["held_ticks"]} held, of these {summary["starved_ticks"]} starved',
         'images': f'{summary["images_received"]} received, {summary["images_dropped"]} dropped',
         'camera rates': ', '.join(f'{name} {_number(rate, "Hz")}' for name, rate in summary['camera_hz'].items()),

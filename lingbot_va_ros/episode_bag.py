@@ -22,11 +22,12 @@ class Episode:
     """Which part of the bag is the episode; times in integer nanoseconds.
 
     Attributes:
-        start_ns, end_ns: as in headers.
-        announced_ns: when the recorder received the announcement.
+        numbers: of all episodes of the task, in order: more than one when the world model had to restart its context.
+        start_ns, end_ns: of the task, as in headers.
+        announced_ns: when the recorder received the first announcement.
     """
 
-    number: int
+    numbers: tuple[int, ...]
     mode: str
     instruction: str
     start_ns: int
@@ -41,7 +42,7 @@ class EpisodeBag:
         path: the bag's folder.
         notes: what the recorder was told (robot, profile, task, checkpoint, ...).
         profile: the robot.
-        episode: the last episode that began in the bag.
+        episode: the last task that began in the bag.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,9 +83,9 @@ class EpisodeBag:
             yield names[connection.topic], log_ns, self._reader.deserialize(data, connection.msgtype)
 
     def in_episode(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
-        """Yield those messages that carry the episode's number."""
+        """Yield those messages that carry a number of the task's episodes."""
         for topic, log_ns, message in self.messages(*topics):
-            if message.episode == self.episode.number:
+            if message.episode in self.episode.numbers:
                 yield topic, log_ns, message
 
     def _resolve(self, topic: str) -> str:
@@ -95,22 +96,25 @@ class EpisodeBag:
         starts = [i for i, (_, message) in enumerate(announced) if message.episode]
         if not starts:
             raise EpisodeBagError(f'{self.path} holds no episode')
-        announced_ns, first = announced[starts[-1]]
+        task = announced[starts[-1]][1].task
+        mine = [i for i in starts if announced[i][1].task == task]
+        announced_ns, first = announced[mine[0]]
+        numbers = tuple(announced[i][1].episode for i in mine)
         ends = [nanoseconds(message.header.stamp) for _, message in announced[starts[-1] + 1 :]]
         return Episode(
-            number=first.episode,
+            numbers=numbers,
             mode=MODES[first.mode],
             instruction=first.instruction,
             start_ns=nanoseconds(first.header.stamp),
-            end_ns=ends[0] if ends else self._last_stamp(first.episode),
+            end_ns=ends[0] if ends else self._last_stamp(numbers),
             announced_ns=announced_ns,
         )
 
-    def _last_stamp(self, episode: int) -> int:
-        """Return when the last command of an episode that has no end was sent."""
-        stamps = [nanoseconds(m.header.stamp) for _, _, m in self.messages('command') if m.episode == episode]
+    def _last_stamp(self, episodes: tuple[int, ...]) -> int:
+        """Return when the last command of a task that has no end was sent."""
+        stamps = [nanoseconds(m.header.stamp) for _, _, m in self.messages('command') if m.episode in episodes]
         if not stamps:
-            raise EpisodeBagError(f'{self.path} holds no command of episode {episode}')
+            raise EpisodeBagError(f'{self.path} holds no command of episode {episodes[-1]}')
         return stamps[-1]
 
 

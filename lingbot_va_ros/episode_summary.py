@@ -1,7 +1,7 @@
 """The numbers of a recorded episode, from its bag alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ MILLISECOND = NANOSECONDS // 1000
 
 
 def summarize(bag: EpisodeBag) -> dict[str, Any]:
-    """Summarize the episode of an open bag.
+    """Summarize the last task of an open bag, all its episodes together.
 
     Returns:
         success: `task_success` was reported true within the episode.
@@ -25,7 +25,10 @@ def summarize(bag: EpisodeBag) -> dict[str, Any]:
         command_rate_hz, command_period_ms {p50, p99, max}: of the commands' header stamps.
         chunk_latency_ms {p50, p99}: from the last input of a chunk to its publication.
         chunk_motion_ms: how long the arms move with one chunk (median).
+        chunk_margin_ms {p1, p50}: motion that was left when a chunk came, of all but the first ones of an episode;
+            negative where the arms had to wait, as they do by design in mode sync.
         chunks: action chunks published.
+        restarts: how often the world model had to restart its context.
         starved_ticks: commands that repeated the last one although the motion should have gone on, see `_starved`.
         held_ticks: all commands without an action: before the first chunk, in the pauses of mode sync, starved.
         images_received, images_dropped: by perception since its activation, all cameras together; None without its
@@ -36,7 +39,9 @@ def summarize(bag: EpisodeBag) -> dict[str, Any]:
     A rate or percentile that has no data is None.
     """
     episode = bag.episode
-    stamps, held = _commands(bag)
+    commands = [message for _, _, message in bag.in_episode('command')]
+    stamps = np.array([nanoseconds(message.header.stamp) for message in commands], dtype=np.int64)
+    holds = [message for message in commands if message.action_index == HOLD]
     chunks = [chunk for _, _, chunk in bag.in_episode('action_chunk')]
     latencies = [chunk.latency_ms for chunk in chunks]
     images = _image_counts(bag)
@@ -52,10 +57,12 @@ def summarize(bag: EpisodeBag) -> dict[str, Any]:
         'command_rate_hz': _rate(stamps),
         'command_period_ms': _percentiles(np.diff(stamps) / MILLISECOND, (50, 99), largest=True),
         'chunk_latency_ms': _percentiles(latencies, (50, 99)),
+        'chunk_margin_ms': _percentiles([chunk.margin_ms for chunk in chunks if chunk.chunk], (1, 50)),
         'chunk_motion_ms': float(np.median([_motion_ns(chunk) / MILLISECOND for chunk in chunks])) if chunks else None,
         'chunks': len(chunks),
-        'starved_ticks': _starved(stamps[held], chunks, gapless=episode.mode != 'sync'),
-        'held_ticks': int(held.sum()),
+        'restarts': len(episode.numbers) - 1,
+        'starved_ticks': sum(_starved(*each, gapless=episode.mode != 'sync') for each in _by_episode(holds, chunks)),
+        'held_ticks': len(holds),
         'images_received': images.get('images_received'),
         'images_dropped': images.get('images_dropped'),
         'camera_hz': _camera_rates(bag),
@@ -63,24 +70,22 @@ def summarize(bag: EpisodeBag) -> dict[str, Any]:
     }
 
 
-def _commands(bag: EpisodeBag) -> tuple[np.ndarray, np.ndarray]:
-    """Return the stamps of the episode's commands in ns, int64 [n], and which of them were holds, bool [n]."""
-    commands = [message for _, _, message in bag.in_episode('command')]
-    stamps = np.array([nanoseconds(message.header.stamp) for message in commands], dtype=np.int64)
-    return stamps, np.array([message.action_index == HOLD for message in commands], dtype=bool)
+def _by_episode(holds: Sequence[Any], chunks: Sequence[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Yield holds and chunks of each episode that has chunks."""
+    for number in sorted({chunk.episode for chunk in chunks}):
+        yield [hold for hold in holds if hold.episode == number], [each for each in chunks if each.episode == number]
 
 
-def _starved(holds: np.ndarray, chunks: Sequence[Any], gapless: bool) -> int:
-    """Count the holds, by the stamps of their commands, that were not meant.
+def _starved(holds: Sequence[Any], chunks: Sequence[Any], gapless: bool) -> int:
+    """Count the holds of an episode, by the stamps of their commands, that were not meant.
 
     A command aims one control period ahead of its stamp, and a chunk plans motion from its `header.stamp` (exclusive)
     to its last action's instant (inclusive). A hold that aims into that span means that the chunk came late and lost
     actions. In mode sync the arms hold between chunks on purpose. In the asynchronous modes (`gapless`) consecutive
     chunks are one motion, so every hold after the beginning of the first one means that a successor was late.
     """
-    if not chunks or not len(holds):
-        return 0
-    aims = holds + nanoseconds(chunks[0].dt)
+    period = nanoseconds(chunks[0].dt)
+    aims = np.array([nanoseconds(hold.header.stamp) + period for hold in holds], dtype=np.int64)
     spans = [(nanoseconds(chunk.header.stamp), _motion_ns(chunk)) for chunk in chunks]
     if gapless:
         return int((aims > min(start for start, _ in spans)).sum())

@@ -47,36 +47,48 @@ def imagined_frames(bag: EpisodeBag, model: WorldModel) -> Iterator[ImaginedFram
     """Decode what was imagined for each chunk, in the order of the chunks.
 
     The causal decoder needs a past: each chunk goes on from the real latents that the model had seen when it predicted
-    the chunk and, in the asynchronous modes, from the imagined ones between these and the chunk.
+    the chunk and, in the asynchronous modes, from the imagined ones between these and the chunk. An imagined frame
+    belongs to the instant at which its real counterpart was seen, or else to the one that the chunk foresaw.
 
     Raises:
         EpisodeBagError: a latent frame does not have the model's shape.
     """
-    clock = bag.profile.clock
-    real = {frame.index: frame for _, _, frame in bag.in_episode('latents')}
-    imagined: dict[int, list[tuple[int, Any]]] = {}
+    real = {(frame.episode, frame.index): frame for _, _, frame in bag.in_episode('latents') if not frame.missing}
+    imagined: dict[tuple[int, int], list[tuple[int, Any]]] = {}
     for _, log_ns, frame in bag.in_episode('imagined'):
-        imagined.setdefault(frame.index, []).append((log_ns, frame))
+        imagined.setdefault((frame.episode, frame.index), []).append((log_ns, frame))
     decoder = StreamingDecoder(model.vae, model.config.rollout, len(bag.profile.cameras), model.device)
-    newest_seen, decoded = -1, -1  # latent indices
+    episode, newest_seen, decoded = 0, -1, -1  # latent indices
     for _, log_ns, chunk in bag.in_episode('action_chunk'):
+        if chunk.episode != episode:
+            episode, newest_seen, decoded = chunk.episode, -1, -1
+            decoder.reset()
         newest_seen = max([newest_seen, *(i for i in chunk.observation_indices if i < chunk.first_latent_index)])
         for index in range(decoded + 1, newest_seen + 1):
-            if index in real:
-                decoder.decode(_tensor(real[index], model))
+            if (episode, index) in real:
+                decoder.decode(_tensor(real[episode, index], model))
         decoded = newest_seen
         after_reality = decoder.state
         for index in range(newest_seen + 1, chunk.first_latent_index + chunk.latent_frames):
-            if index not in imagined:
+            if (episode, index) not in imagined:
                 continue
-            _, frame = min(imagined[index], key=lambda candidate: abs(candidate[0] - log_ns))
+            _, frame = min(imagined[episode, index], key=lambda candidate: abs(candidate[0] - log_ns))
             views = decoder.decode(_tensor(frame, model))
-            begins = nanoseconds(chunk.header.stamp) + (index - chunk.first_latent_index) * clock.latent_ns
-            first = VIDEO_FRAMES_PER_LATENT - len(views)  # the first latent of an episode stands for one frame
             if index >= chunk.first_latent_index:
-                for number, images in enumerate(views, start=first + 1):
-                    yield ImaginedFrame(begins + number * clock.video_ns, chunk.chunk, images)
+                stamps = _video_stamps(chunk, index, real.get((episode, index)))
+                # The first latent of an episode stands for one frame.
+                for stamp, images in zip(stamps[-len(views) :], views, strict=True):
+                    yield ImaginedFrame(stamp, chunk.chunk, images)
         decoder.state = after_reality
+
+
+def _video_stamps(chunk: Any, index: int, observed: Any | None) -> list[int]:
+    """Return when the four video frames of a chunk's latent frame were seen, or were expected."""
+    if observed and len(observed.frame_stamps) == VIDEO_FRAMES_PER_LATENT:
+        return [nanoseconds(stamp) for stamp in observed.frame_stamps]
+    frame_ns = chunk.actions_per_latent * nanoseconds(chunk.dt)
+    begin = nanoseconds(chunk.header.stamp) + (index - chunk.first_latent_index) * frame_ns
+    return [begin + (j + 1) * frame_ns // VIDEO_FRAMES_PER_LATENT for j in range(VIDEO_FRAMES_PER_LATENT)]
 
 
 def _tensor(frame: Any, model: WorldModel) -> Tensor:

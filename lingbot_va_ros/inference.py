@@ -8,50 +8,63 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lingbot_va_core.checkpoint import WorldModel
+from lingbot_va_core.pacing import Pacer, Placement
 from lingbot_va_core.robot import ACTION_DIM
 from lingbot_va_core.session import Chunk, Session
+from lingbot_va_core.world_model import WorldModel
+
+SIMULATED_WAIT_S = 0.01  # at most: a simulation's clock may run faster than the one of this machine
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A chunk and what it was predicted from.
+    """A chunk, what it was predicted from and when it is to be executed.
 
     Attributes:
         chunk: see `lingbot_va_core.session`.
+        placement: when it begins and how fast it goes, see `lingbot_va_core.pacing`.
         observation_stamps: newest video frame of each latent frame in `chunk.observation_indices`, nanoseconds.
-        newest_ns: newest video frame that was observed.
-        input_at: `time.perf_counter` when the last input came.
+        latency_ns: since the prediction was begun, on the node's clock.
     """
 
     episode: int
     chunk: Chunk
+    placement: Placement
     observation_stamps: tuple[int, ...]
-    newest_ns: int
-    input_at: float
+    latency_ns: int
 
 
 class InferenceThread:
     """Runs a session in a thread of its own, so that the node goes on to answer while it predicts.
 
-    All methods may be called from any thread and return at once. `on_prediction` and `on_failure` (episode, reason)
-    are called from the thread. Inputs of an episode other than the running one are ignored.
+    All methods may be called from any thread and return at once. `on_busy` (episode), `on_prediction` and `on_failure`
+    (episode, reason) are called from the thread. Inputs of an episode other than the running one are ignored, and
+    whoever takes a prediction must compare its episode, which may have ended while it was computed.
+
+    Args:
+        session: the closed loop; it decides what a chunk can be predicted from.
+        pacer: decides when.
+        now: the node's clock, nanoseconds.
+        simulated: that clock is a simulation's.
     """
 
     def __init__(
         self,
-        model: WorldModel,
-        seed: int,
-        on_busy: Callable[[], None],
+        session: Session,
+        pacer: Pacer,
+        now: Callable[[], int],
+        simulated: bool,
+        on_busy: Callable[[int], None],
         on_prediction: Callable[[Prediction], None],
         on_failure: Callable[[int, str], None],
     ) -> None:
-        self._session = Session(model, seed=seed)
+        self._session, self._pacer, self._now = session, pacer, now
+        self._longest_wait_s = SIMULATED_WAIT_S if simulated else threading.TIMEOUT_MAX
         self._on_busy, self._on_prediction, self._on_failure = on_busy, on_prediction, on_failure
         self._inputs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._episode = 0
+        self._paused = False
         self._stamps: dict[int, int] = {}
-        self._newest_ns = 0
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
         self._thread.start()
 
@@ -67,9 +80,13 @@ class InferenceThread:
         """Give a real latent frame [C, h, w] and the stamp of its newest video frame."""
         self._inputs.put(lambda: self._observe(episode, index, latent, stamp_ns))
 
-    def executed(self, episode: int, index: int, actions: np.ndarray) -> None:
-        """Give the actions [n, 30] that were executed in a latent frame."""
-        self._inputs.put(lambda: self._session.executed(index, actions) if episode == self._episode else None)
+    def executed(self, episode: int, index: int, actions: np.ndarray, end_ns: int) -> None:
+        """Give the actions [n, 30] that were executed in a latent frame, and when its motion ended."""
+        self._inputs.put(lambda: self._executed(episode, index, actions, end_ns))
+
+    def pause(self, paused: bool) -> None:
+        """Say whether the motion is paused: the rest of it then comes later, and so does the next prediction."""
+        self._inputs.put(lambda: setattr(self, '_paused', paused))
 
     def close(self) -> None:
         """End the thread after what it is doing."""
@@ -77,45 +94,77 @@ class InferenceThread:
         self._thread.join()
 
     def _run(self) -> None:
-        while (take := self._inputs.get()) is not None:
+        while True:
+            try:
+                take = self._inputs.get(timeout=self._wait_s())
+            except queue.Empty:
+                take = _nothing
+            if take is None:
+                return
             try:
                 take()
-                if self._episode and self._inputs.empty() and self._session.ready:
+                if self._inputs.empty() and self._due():
                     self._predict()
             except (ValueError, RuntimeError, ArithmeticError) as error:
                 episode, self._episode = self._episode, 0
                 self._on_failure(episode, str(error))
 
+    def _wait_s(self) -> float | None:
+        """Seconds to wait for an input before the next prediction is due; None: it depends on an input."""
+        if not self._episode or self._paused or not self._session.ready:
+            return None
+        return min(max(self._pacer.begin_ns - self._now(), 0) * 1e-9, self._longest_wait_s)
+
+    def _due(self) -> bool:
+        """Whether to predict now: when nothing is left to be executed, or when the chunk would else be late."""
+        if not self._episode or not self._session.ready:
+            return False
+        return self._session.complete or (not self._paused and self._now() >= self._pacer.begin_ns)
+
     def _begin(self, episode: int, instruction: str) -> None:
         self._episode = episode
         self._stamps.clear()
+        self._pacer.restart()
         if episode:
             self._session.start(instruction)
 
     def _observe(self, episode: int, index: int, latent: np.ndarray, stamp_ns: int) -> None:
         if episode == self._episode:
             self._session.observe(index, latent)
-            self._stamps[index] = self._newest_ns = stamp_ns
+            self._stamps.setdefault(index, stamp_ns)
+            self._pacer.observed(stamp_ns, self._now())
+
+    def _executed(self, episode: int, index: int, actions: np.ndarray, end_ns: int) -> None:
+        if episode == self._episode:
+            self._session.executed(index, actions)
+            self._pacer.executed(index, end_ns)
 
     def _predict(self) -> None:
-        input_at = time.perf_counter()
-        self._on_busy()
+        started_ns = self._now()
+        self._on_busy(self._episode)
         chunk = self._session.predict()
         stamps = tuple(self._stamps.pop(i) for i in chunk.observation_indices)
-        self._on_prediction(Prediction(self._episode, chunk, stamps, self._newest_ns, input_at))
+        now = self._now()
+        placement = self._pacer.predicted(started_ns, now, chunk.first_latent_index, len(chunk.actions))
+        self._on_prediction(Prediction(self._episode, chunk, placement, stamps, now - started_ns))
 
 
-def warm_up(model: WorldModel, seed: int = 0) -> float:
+def _nothing() -> None:
+    """Stands for an input that did not come before a prediction was due."""
+
+
+def warm_up(model: WorldModel, mode: str) -> float:
     """Run two chunks on blank input, so that the first real one is not the slow one; return the second's seconds."""
-    session = Session(model, seed=seed)
+    session = Session(model, mode)
     session.start('')
     blank = np.zeros(model.config.latent_shape, np.float32)
     still = np.zeros((model.config.rollout.actions_per_latent, ACTION_DIM), np.float32)
     session.observe(0, blank)
     chunk = session.predict()
-    for index in range(chunk.first_latent_index, chunk.first_latent_index + len(chunk.actions)):
-        session.observe(index, blank)
-        session.executed(index, still)
+    if mode == 'sync':
+        for index in range(chunk.first_latent_index, chunk.first_latent_index + len(chunk.actions)):
+            session.observe(index, blank)
+            session.executed(index, still)
     started = time.perf_counter()
     session.predict()
     return time.perf_counter() - started

@@ -41,6 +41,18 @@ class LifecycleClient:
         """Wait for the lifecycle services of a node, in seconds; return whether they are there."""
         return self._spin_until(lambda: self.is_up(name), timeout)
 
+    def wait_for_successor(self, name: str, timeout: float) -> bool:
+        """Wait until a node answers that was started again; return whether it does, and can be configured.
+
+        The services of a process that was killed seem to be there for a while, and so does a new process before all of
+        its services are connected; a request that is sent then is lost.
+        """
+        deadline = time.monotonic() + timeout
+        while self.state(name, PROBE_S) != State.PRIMARY_STATE_UNCONFIGURED:
+            if time.monotonic() >= deadline:
+                return False
+        return True
+
     def is_up(self, name: str) -> bool:
         """Whether the lifecycle services of a node are there."""
         return self._change[name].service_is_ready() and self._state[name].service_is_ready()
@@ -60,13 +72,22 @@ class LifecycleClient:
         """Wait for a transition; return whether the node made it, or None when it did not answer in time."""
         goal = GOALS[transition][1]
         deadline = time.monotonic() + timeout
+        before = None
         while not self._spin_until(future.done, min(PROBE_S, deadline - time.monotonic())):
             if time.monotonic() >= deadline:
                 self._change[name].remove_pending_request(future)
                 return None
-            if self.state(name, PROBE_S) == goal and not future.done():
+            state = self.state(name, PROBE_S)
+            if future.done():
+                break
+            if state == goal:
                 self._change[name].remove_pending_request(future)
                 return True
+            if state is not None and state == before:  # it is not busy: the request was lost
+                self._change[name].remove_pending_request(future)
+                future = self.begin(name, transition)
+                state = None
+            before = state
         return future.result().success
 
     def _call(self, client: Client, request: Any, timeout: float) -> Any | None:

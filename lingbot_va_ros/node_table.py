@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+RESPAWN_WINDOW_S = 300.0
+
 
 @dataclass(frozen=True)
 class NodeSpec:
@@ -13,6 +15,7 @@ class NodeSpec:
         module: Python module with the same `main`, which the pip bring-up starts.
         order: nodes become active from the lowest to the highest and end in reverse.
         required: the graph ends when this node does.
+        respawns: how often within RESPAWN_WINDOW_S it is started again first, once the graph was active.
         simulation_only: not started beside a real robot.
         nice: added to the niceness of its process; what ticks at the control rate has 0.
         dds_profile: file in `config/` for its DDS, unless the user has named another.
@@ -23,6 +26,7 @@ class NodeSpec:
     module: str
     order: int
     required: bool = True
+    respawns: int = 0
     simulation_only: bool = False
     nice: int = 0
     dds_profile: str = 'fastdds.xml'
@@ -32,7 +36,8 @@ NODES = (
     NodeSpec('sim_bridge', 'sim_bridge', 'lingbot_va_ros.sim_bridge_node', order=0, simulation_only=True),
     # Before all that can move the arms: it reads the measured state and holds it.
     NodeSpec('action', 'action', 'lingbot_va_ros.action_node', order=1, dds_profile='fastdds_udp.xml'),
-    NodeSpec('perception', 'perception', 'lingbot_va_ros.perception_node', order=2, nice=5),
+    # Without it the arms hold, and the world model begins again with the first latent frame that comes.
+    NodeSpec('perception', 'perception', 'lingbot_va_ros.perception_node', order=2, respawns=3, nice=5),
     NodeSpec('world_model', 'world_model', 'lingbot_va_ros.world_model_node', order=3, nice=10),
 )
 

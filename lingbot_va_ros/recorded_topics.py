@@ -10,7 +10,7 @@ from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from lingbot_va_core.robot import Arm, RobotProfile
-from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Episode, ExecutedActions, LatentFrame, Status
+from lingbot_va_msgs.msg import ActionChunk, ActionState, DualArmCommand, Episode, ExecutedActions, LatentFrame, Status
 from lingbot_va_ros.qos import CHUNK, COMMAND, DIAGNOSTICS, LATCHED, SENSOR, STREAM, TRAJECTORY
 
 JOINT_MESSAGES = {'joint_trajectory': JointTrajectory, 'joint_group': Float64MultiArray, 'joint_state': JointState}
@@ -40,13 +40,14 @@ def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
     return [
         *cameras,
         RecordedTopic(profile.joint_states_topic, JointState, SENSOR),
-        *dict.fromkeys(topic for arm in profile.arms for topic in _outputs(arm)),
+        *{topic.name: topic for arm in profile.arms for topic in _outputs(arm)}.values(),
         RecordedTopic('episode', Episode, LATCHED),
         RecordedTopic('latents', LatentFrame, STREAM),
         RecordedTopic('imagined', LatentFrame, STREAM),
         RecordedTopic('action_chunk', ActionChunk, CHUNK),
         RecordedTopic('executed_actions', ExecutedActions, STREAM),
         RecordedTopic('command', DualArmCommand, COMMAND),
+        RecordedTopic('action_state', ActionState, LATCHED),
         RecordedTopic('status', Status, LATCHED),
         RecordedTopic('task_success', Bool, LATCHED),
         RecordedTopic('/diagnostics', DiagnosticArray, DIAGNOSTICS),

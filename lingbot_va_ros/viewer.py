@@ -90,7 +90,7 @@ def _blueprint(cameras: list[str]) -> Any:
     views = [rrb.Spatial2DView(origin=f'cameras/{name}', name=name) for name in cameras]
     below = [
         rrb.TimeSeriesView(origin='command', name='commands (rad, gripper m)'),
-        rrb.TimeSeriesView(origin='chunk', name='chunk latency and motion (ms)'),
+        rrb.TimeSeriesView(origin='chunk', name='chunk latency, motion and margin (ms)'),
         rrb.TextLogView(origin='status', name='world model'),
     ]
     return rrb.Blueprint(
@@ -124,10 +124,12 @@ def _subscribe(node: Any, profile: Any) -> None:
         motion = message.latent_frames * message.actions_per_latent * nanoseconds(message.dt) * 1e-6
         rr.log('chunk/latency', rr.Scalars(message.latency_ms))
         rr.log('chunk/motion', rr.Scalars(motion))
+        rr.log('chunk/margin', rr.Scalars(message.margin_ms))
 
     def show_status(message: Status) -> None:
         at(message)
-        text = f'{STATES[message.state]}, {message.chunks} chunks: {message.instruction or "no instruction"}'
+        progress = f'{STATES[message.state]}, {message.chunks} chunks in episode {message.episode}'
+        text = f'{progress}: {message.instruction or "no instruction"}'
         rr.log('status', rr.TextLog(text))
 
     for camera in profile.cameras:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from dataclasses import dataclass, field
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -10,45 +9,26 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
-from lingbot_va_core.robot import load_profile
+from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.pacing import LATE, Pacer
+from lingbot_va_core.robot import ACTION_DIM, load_profile
+from lingbot_va_core.session import Session
 from lingbot_va_msgs.action import RunTask
-from lingbot_va_msgs.msg import ActionChunk, Episode, ExecutedActions, LatentFrame, Status
+from lingbot_va_msgs.msg import ActionChunk, ActionState, Episode, ExecutedActions, LatentFrame, Status
 from lingbot_va_msgs.srv import SetInstruction
 from lingbot_va_ros import qos
-from lingbot_va_ros.conversions import (
-    MessageError,
-    actions_field,
-    executed_array,
-    latent_array,
-    latent_message,
-    to_duration,
-    to_ns,
-    to_time,
-)
+from lingbot_va_ros.conversions import MessageError, executed_array, latent_array, to_duration, to_ns
 from lingbot_va_ros.inference import InferenceThread, Prediction, warm_up
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, log_at, run
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
-from lingbot_va_ros.modes import AVAILABLE, MODES
+from lingbot_va_ros.modes import MODES
+from lingbot_va_ros.prediction_messages import chunk_message, imagined_messages
+from lingbot_va_ros.task import Task
 
 MAX_INSTRUCTION = 512
 POLL_S = 0.05
 FEEDBACK_S = 0.5
-
-
-@dataclass
-class Task:
-    """A running episode. `done` is set once, by whoever ends it; the thread that serves the goal waits for it."""
-
-    episode: int
-    instruction: str
-    time_limit_ns: int
-    started_ns: int
-    chunks: int = 0
-    last_latent_at: float = field(default_factory=time.monotonic)
-    outcome: int = RunTask.Result.FAILED
-    message: str = ''
-    done: threading.Event = field(default_factory=threading.Event)
+STOPPED = (ActionState.FAULT, ActionState.E_STOPPED)
 
 
 class WorldModelNode(ManagedNode):
@@ -59,11 +39,13 @@ class WorldModelNode(ManagedNode):
     PARAMETERS = (
         ROBOT,
         *MODEL_PARAMETERS,
-        Parameter('mode', 'sync', 'How the next chunk gets its context (docs/architecture.md).', choices=AVAILABLE),
+        Parameter('mode', 'fdm', 'How the next chunk gets its context (docs/architecture.md).', choices=MODES),
+        Parameter('late', 'hold', 'When inference cannot keep up, the arms hold or go slowly.', choices=LATE),
+        Parameter('lead_ms', 20.0, 'A chunk is ready so long before its motion begins.', 0.0, 1000.0),
         Parameter('noise_seed', 0, 'Seed of the noise that is denoised.', lower=0, upper=2**31 - 1),
         Parameter('instruction', '', 'Instruction of run_task goals that carry none.'),
-        Parameter('lead_ms', 20.0, 'A chunk in mode sync begins at least so long after it is published.', 0.0, 1000.0),
-        Parameter('observation_timeout_s', 5.0, 'A task fails without latent frames for longer.', 0.5, 600.0),
+        Parameter('latent_timeout_s', 3.0, 'A latent frame that is later than its motion by more is lost.', 0.1, 60.0),
+        Parameter('observation_timeout_s', 30.0, 'A task fails without latent frames for longer.', 0.5, 600.0),
     )
 
     def __init__(self) -> None:
@@ -75,16 +57,24 @@ class WorldModelNode(ManagedNode):
         self._latent_clock = profile.clock
         model = load(self, profile)
         self._model_name = model.name
-        self.get_logger().info(f'{model.name}: {1e3 * warm_up(model):.0f} ms per chunk')
-        self._mode = MODES.index(self.value('mode'))
+        mode = self.value('mode')
+        self.get_logger().info(f'{model.name}: {1e3 * warm_up(model, mode):.0f} ms per chunk in mode {mode}')
+        self._mode = MODES.index(mode)
         self._instruction = self.value('instruction')
         self._lock = threading.Lock()
         self._task: Task | None = None
-        self._episodes = 0
-        self._status = Status(model=model.name)
+        self._tasks = self._episodes = self._restarts = 0
+        self._action_state = ActionState(speed=1.0)
+        self._status = Status(model=model.name, speed=1.0)
         self._last_outcome, self._last_failed = '', False
         self._inference = InferenceThread(
-            model, self.value('noise_seed'), self._on_busy, self._on_prediction, self._on_failure
+            Session(model, mode, self.value('noise_seed')),
+            Pacer(profile.clock, mode, round(self.value('lead_ms') * 1e6), self.value('late')),
+            self._now,
+            self.value('use_sim_time'),
+            self._on_busy,
+            self._on_prediction,
+            self._on_failure,
         )
         self.on_teardown(self._inference.close)
         self._episode_publisher = self.publisher(Episode, 'episode', qos.LATCHED)
@@ -93,6 +83,7 @@ class WorldModelNode(ManagedNode):
         self._status_publisher = self.publisher(Status, 'status', qos.LATCHED)
         self.subscription(LatentFrame, 'latents', self._on_latent, qos.STREAM)
         self.subscription(ExecutedActions, 'executed_actions', self._on_executed, qos.STREAM)
+        self.subscription(ActionState, 'action_state', self._on_action_state, qos.LATCHED)
         self.subscription(Bool, 'task_success', self._on_success, qos.LATCHED)
         self.service(SetInstruction, 'set_instruction', self._on_set_instruction)
         self.service(Trigger, 'reset', self._on_reset)
@@ -110,7 +101,7 @@ class WorldModelNode(ManagedNode):
 
     def start(self) -> None:
         """Announce that nothing runs."""
-        self._announce(Episode())
+        self._announce(None)
 
     def stop(self) -> None:
         """End the running task; its goal is aborted."""
@@ -141,19 +132,15 @@ class WorldModelNode(ManagedNode):
             return RunTask.Result(outcome=RunTask.Result.FAILED, message='another task was started at the same time')
         feedback_at = time.monotonic()
         while not task.done.wait(POLL_S):
-            elapsed_ns = self.get_clock().now().nanoseconds - task.started_ns
             if goal.is_cancel_requested:
-                self._end(RunTask.Result.CANCELED, 'canceled')
-            elif elapsed_ns >= task.time_limit_ns:
-                limit = task.time_limit_ns / NANOSECONDS
-                self._end(RunTask.Result.TIME_LIMIT, f'the time limit of {limit:g} s is over')
-            elif time.monotonic() - task.last_latent_at > self.value('observation_timeout_s'):
-                reason = f'no latent frame came for {self.value("observation_timeout_s"):g} s'
-                self._end(RunTask.Result.FAILED, f'{reason}; see the diagnostics of perception and action')
-            elif time.monotonic() - feedback_at >= FEEDBACK_S:
+                self._end(RunTask.Result.CANCELED, 'canceled', task.episode)
+            else:
+                self._watch(task)
+            if time.monotonic() - feedback_at >= FEEDBACK_S:
                 feedback_at = time.monotonic()
+                elapsed = to_duration(task.elapsed_ns)
                 goal.publish_feedback(
-                    RunTask.Feedback(elapsed=to_duration(elapsed_ns), chunks=task.chunks, state=self._status.state)
+                    RunTask.Feedback(elapsed=elapsed, chunks=task.all_chunks, state=self._status.state)
                 )
         if task.outcome == RunTask.Result.CANCELED:
             goal.canceled()
@@ -161,47 +148,86 @@ class WorldModelNode(ManagedNode):
             goal.abort()
         else:
             goal.succeed()
-        elapsed = to_duration(max(self.get_clock().now().nanoseconds - task.started_ns, 0))
+        task.look_at_clock(self._now())
         return RunTask.Result(
-            outcome=task.outcome, message=task.message, episode=task.episode, chunks=task.chunks, elapsed=elapsed
+            outcome=task.outcome,
+            message=task.message,
+            episode=task.episode,
+            chunks=task.all_chunks,
+            elapsed=to_duration(task.elapsed_ns),
         )
+
+    def _watch(self, task: Task) -> None:
+        """End the task or restart its context when time says so."""
+        arms, failed, limit_s = self._action_state, RunTask.Result.FAILED, task.time_limit_ns / NANOSECONDS
+        silence_s, latent_s = self.value('observation_timeout_s'), self._latent_clock.latent_ns / NANOSECONDS
+        if task.look_at_clock(self._now()):
+            self._restart(task.episode, 'the clock was set back')
+        if arms.state == ActionState.PAUSED:
+            task.do_not_wait()
+        if arms.state in STOPPED:
+            self._end(failed, f'the arms were stopped: {arms.reason or "see the log of action"}', task.episode)
+        elif task.elapsed_ns >= task.time_limit_ns:
+            self._end(RunTask.Result.TIME_LIMIT, f'the time limit of {limit_s:g} s is over', task.episode)
+        elif task.waited_s() > silence_s:
+            reason = f'no latent frame came for {silence_s:g} s; see the diagnostics of perception and action'
+            self._end(failed, reason, task.episode)
+        elif task.stuck(self.value('latent_timeout_s'), latent_s / self._status.speed, arms.speed):
+            self._restart(task.episode, f'latent frame {task.progress.real} did not become known in time')
 
     def _begin(self, goal: RunTask.Goal) -> Task | None:
         with self._lock:
             if self._task is not None or not self.active:
                 return None
+            self._tasks += 1
             self._episodes += 1
-            now = self.get_clock().now().nanoseconds
             instruction = goal.instruction or self._instruction
-            self._task = task = Task(self._episodes, instruction, to_ns(goal.time_limit), now)
-        self._inference.begin(task.episode, instruction)
-        episode = Episode(episode=task.episode, mode=self._mode, instruction=instruction)
-        episode.header.stamp = to_time(now)
-        self.get_logger().info(f"episode {task.episode}: '{instruction}', at most {to_ns(goal.time_limit) / 1e9:g} s")
-        self._announce(episode)
-        self._set_state(Status.OBSERVING)
+            limit_ns = to_ns(goal.time_limit)
+            self._task = task = Task(self._tasks, self._episodes, instruction, limit_ns, self._now())
+            self.get_logger().info(f"episode {task.episode}: '{instruction}', at most {limit_ns / NANOSECONDS:g} s")
+            self._announce(task)
+            self._set_state(Status.OBSERVING)
         return task
 
+    def _restart(self, episode: int, reason: str) -> None:
+        """Go on with the task in another episode, from real observations alone; the arms hold meanwhile."""
+        with self._lock:
+            task = self._task
+            if task is None or task.episode != episode:
+                return
+            self._episodes += 1
+            self._restarts += 1
+            task.restart(self._episodes)
+            self.get_logger().warning(f'episode {episode} goes on as episode {task.episode}: {reason}')
+            self._announce(task)
+            self._set_state(Status.OBSERVING)
+
     def _end(self, outcome: int, message: str, episode: int | None = None) -> None:
-        """End the running task, unless it is another than `episode`; the arms hold from here on."""
+        """End the running task, unless its episode is another one; the arms hold from here on."""
         with self._lock:
             task = self._task
             if task is None or episode not in (None, task.episode):
                 return
             self._task = None
             task.outcome, task.message = outcome, message
-        self._inference.begin(0, '')
-        self._announce(Episode())
+            self._announce(None)
+            self._set_state(Status.IDLE)
         self._last_outcome, self._last_failed = message, outcome == RunTask.Result.FAILED
         level = ERROR if self._last_failed else OK
-        log_at(self.get_logger(), level, f'episode {task.episode} ended after {task.chunks} chunks: {message}')
-        self._set_state(Status.IDLE)
+        log_at(self.get_logger(), level, f'episode {task.episode} ended after {task.all_chunks} chunks: {message}')
         task.done.set()
 
-    def _announce(self, episode: Episode) -> None:
-        if not episode.episode:
-            episode.header.stamp = self.get_clock().now().to_msg()
+    def _announce(self, task: Task | None) -> None:
+        """Begin the present episode of a task, or end the running one, for the session and all nodes."""
+        episode = Episode(mode=self._mode)
+        if task:
+            episode.episode, episode.task, episode.instruction = task.episode, task.number, task.instruction
+        episode.header.stamp = self.get_clock().now().to_msg()
+        self._inference.begin(episode.episode, episode.instruction)
         self._episode_publisher.publish(episode)
+
+    def _now(self) -> int:
+        return self.get_clock().now().nanoseconds
 
     def _on_success(self, message: Bool) -> None:
         if message.data:
@@ -234,84 +260,77 @@ class WorldModelNode(ManagedNode):
 
     # Inputs
 
+    def _on_action_state(self, message: ActionState) -> None:
+        self._action_state = message
+        self._inference.pause(message.state == ActionState.PAUSED)
+
     def _on_latent(self, message: LatentFrame) -> None:
-        task = self._task
-        if task is None or message.episode != task.episode:
-            return
-        task.last_latent_at = time.monotonic()
+        episode, index, stamp_ns = message.episode, message.index, to_ns(message.header.stamp)
         try:
-            latent = latent_array(message)
+            latent = None if message.missing else latent_array(message)
         except MessageError as error:
-            self._end(RunTask.Result.FAILED, str(error))
+            self._end(RunTask.Result.FAILED, str(error), episode)
             return
-        self._inference.observe(message.episode, message.index, latent, to_ns(message.header.stamp))
+        with self._lock:
+            task = self._task
+            if task is None or episode != task.episode:
+                return
+            if latent is None:
+                contradiction = f'latent frame {index} is missing'
+            else:
+                task.latent_at = time.monotonic()
+                contradiction = task.progress.observe(index, stamp_ns)
+        if contradiction:
+            self._restart(episode, contradiction)
+        else:
+            self._inference.observe(episode, index, latent, stamp_ns)
 
     def _on_executed(self, message: ExecutedActions) -> None:
-        task = self._task
-        if task is None or message.episode != task.episode:
-            return
+        episode, index = message.episode, message.latent_index
         try:
             actions = executed_array(message, self._latent_clock)
         except MessageError as error:
-            self._end(RunTask.Result.FAILED, str(error))
+            self._end(RunTask.Result.FAILED, str(error), episode)
             return
-        self._inference.executed(message.episode, message.latent_index, actions)
+        with self._lock:
+            task = self._task
+            if task is None or episode != task.episode:
+                return
+            contradiction = task.progress.execute(index)
+        if contradiction:
+            self._restart(episode, contradiction)
+        else:
+            self._inference.executed(episode, index, actions, to_ns(message.video_stamps[-1]))
 
     # Outputs, called from the inference thread
 
-    def _on_busy(self) -> None:
-        self._set_state(Status.PREDICTING)
+    def _on_busy(self, episode: int) -> None:
+        with self._lock:
+            if self._task is not None and self._task.episode == episode:
+                self._set_state(Status.PREDICTING)
 
     def _on_failure(self, episode: int, reason: str) -> None:
         self._end(RunTask.Result.FAILED, reason, episode)
 
     def _on_prediction(self, prediction: Prediction) -> None:
-        task, chunk = self._task, prediction.chunk
-        if task is None or prediction.episode != task.episode:
-            return
-        start_ns = self._chunk_start(prediction.newest_ns)
-        message = ActionChunk(
-            episode=prediction.episode,
-            chunk=chunk.index,
-            first_latent_index=chunk.first_latent_index,
-            latent_frames=len(chunk.actions),
-            actions_per_latent=self._latent_clock.actions_per_latent,
-            dt=to_duration(self._latent_clock.action_ns),
-            mask=self._profile.mask.tolist(),
-            actions=actions_field(chunk.actions),
-            mode=self._mode,
-            model=self._model_name,
-            observation_indices=list(chunk.observation_indices),
-            observation_stamps=[to_time(stamp) for stamp in prediction.observation_stamps],
-            grounding_ms=1e3 * chunk.grounding_s,
-            video_ms=1e3 * chunk.video_s,
-            action_ms=1e3 * chunk.action_s,
-            latency_ms=1e3 * (time.perf_counter() - prediction.input_at),
-        )
-        message.header.stamp = to_time(start_ns)
-        self._chunk_publisher.publish(message)
-        task.chunks += 1
-        self._status.latency_ms = message.latency_ms
-        self._status.motion_ms = len(chunk.actions) * self._latent_clock.latent_ns / 1e6
-        self._set_state(Status.EXECUTING)
-        self._publish_imagined(prediction, start_ns)
-
-    def _chunk_start(self, newest_ns: int) -> int:
-        """Begin a synchronous chunk on the video clock, at least `lead_ms` from now (docs/architecture.md)."""
-        earliest = self.get_clock().now().nanoseconds + round(self.value('lead_ms') * 1e6)
-        periods = max(0, -((newest_ns - earliest) // self._latent_clock.video_ns))
-        return newest_ns + periods * self._latent_clock.video_ns
-
-    def _publish_imagined(self, prediction: Prediction, start_ns: int) -> None:
-        chunk, clock = prediction.chunk, self._latent_clock
-        for i, latent in enumerate(chunk.latents.numpy()):
-            begin = start_ns + i * clock.latent_ns
-            stamps = [begin + (j + 1) * clock.video_ns for j in range(VIDEO_FRAMES_PER_LATENT)]
-            message = latent_message(
-                latent, prediction.episode, chunk.first_latent_index + i, stamps, self._model_name, self._profile
-            )
-            message.imagined = True
-            self._imagined_publisher.publish(message)
+        """Publish, unless the episode has ended meanwhile."""
+        chunk, placement = prediction.chunk, prediction.placement
+        message = chunk_message(prediction, self._mode, self._model_name, self._profile)
+        with self._lock:
+            task = self._task
+            if task is None or prediction.episode != task.episode:
+                return
+            end = chunk.first_latent_index + len(chunk.actions)
+            task.progress.plan(end, (placement.start_ns - self._now()) / NANOSECONDS)
+            task.chunks += 1
+            task.all_chunks += 1
+            self._chunk_publisher.publish(message)
+            status = self._status
+            status.latency_ms, status.margin_ms, status.speed = message.latency_ms, message.margin_ms, placement.speed
+            status.motion_ms = len(message.actions) // ACTION_DIM * placement.dt_ns / 1e6
+            self._set_state(Status.EXECUTING)
+        for imagined in imagined_messages(prediction, self._model_name, self._profile):
+            self._imagined_publisher.publish(imagined)
 
     def _set_state(self, state: int) -> None:
         self._status.state = state
@@ -333,8 +352,12 @@ class WorldModelNode(ManagedNode):
             f'the last task failed: {self._last_outcome}' if failed else '',
             episode=self._task.episode if self._task else 0,
             episodes=self._episodes,
+            restarts=self._restarts,
+            mode=MODES[self._mode],
             last_outcome=self._last_outcome,
             latency_ms=f'{self._status.latency_ms:.1f}',
+            margin_ms=f'{self._status.margin_ms:.1f}',
+            speed=f'{self._status.speed:.2f}',
             model=self._model_name,
         )
 

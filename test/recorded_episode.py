@@ -43,6 +43,7 @@ class Chunk:
     first_latent: int
     observed: int
     latency_ms: float = 100.0
+    margin_ms: float = 0.0
 
 
 class RecordedEpisode:
@@ -55,6 +56,7 @@ class RecordedEpisode:
         }  # fmt: skip
         self.model = load_model(None, 'tiny', PROFILE, 0)
         self._mode = mode
+        self.episode = EPISODE  # of what is added
         self._bag = BagWriter(path, notes)
         prefix = f'/{namespace}' if namespace else ''
         self._topics = {
@@ -71,14 +73,23 @@ class RecordedEpisode:
 
     def announce(self, end_ns: int | None) -> None:
         """Add the episode's beginning and, unless None, its end."""
-        for at_ns, number in ((START, EPISODE), (end_ns, 0)):
-            if at_ns is not None:
-                message = Episode(episode=number, mode=self._mode, instruction=INSTRUCTION)
-                message.header.stamp = time(at_ns)
-                self.add('episode', at_ns, message)
+        self._announce(START, EPISODE)
+        if end_ns is not None:
+            self._announce(end_ns, 0)
 
-    def command(self, at_ns: int, chunk: int = 0, index: int = DualArmCommand.HOLD, episode: int = EPISODE) -> None:
+    def restart(self, at_ns: int) -> None:
+        """Go on with the task in the next episode, to which what is added from now on belongs."""
+        self.episode += 1
+        self._announce(at_ns, self.episode)
+
+    def _announce(self, at_ns: int, number: int) -> None:
+        message = Episode(episode=number, task=1 if number else 0, mode=self._mode, instruction=INSTRUCTION)
+        message.header.stamp = time(at_ns)
+        self.add('episode', at_ns, message)
+
+    def command(self, at_ns: int, chunk: int = 0, index: int = DualArmCommand.HOLD, episode: int | None = None) -> None:
         """Add a command."""
+        episode = self.episode if episode is None else episode
         message = DualArmCommand(episode=episode, chunk=chunk, action_index=index)
         message.header.stamp = time(at_ns)
         self.add('command', at_ns, message)
@@ -87,10 +98,11 @@ class RecordedEpisode:
         """Add an action chunk, published its latency's length before it begins, and what was imagined for it."""
         published = chunk.at_ns - DT
         message = ActionChunk(
-            episode=EPISODE, chunk=number, first_latent_index=chunk.first_latent, latent_frames=CHUNK_FRAMES,
+            episode=self.episode, chunk=number, first_latent_index=chunk.first_latent, latent_frames=CHUNK_FRAMES,
             actions_per_latent=CLOCK.actions_per_latent, dt=Duration(nanosec=DT), mode=self._mode,
             model=self.model.name,
             observation_indices=list(range(chunk.observed + 1)), latency_ms=chunk.latency_ms,
+            margin_ms=chunk.margin_ms,
         )  # fmt: skip
         message.header.stamp = time(chunk.at_ns)
         self.add('action_chunk', published, message)
@@ -99,13 +111,13 @@ class RecordedEpisode:
             latents = generator.normal(size=self.model.config.latent_shape)
             self.latent('imagined', published, chunk.first_latent + offset, latents)
 
-    def latent(self, topic: str, at_ns: int, index: int, latents: np.ndarray) -> None:
-        """Add a latent frame [C, h, w]."""
+    def latent(self, topic: str, at_ns: int, index: int, latents: np.ndarray, stamps: tuple[int, ...] = ()) -> None:
+        """Add a latent frame [C, h, w], and the stamps of the video frames that it covers."""
         channels, height, width = latents.shape
         message = LatentFrame(
-            episode=EPISODE, index=index, imagined=topic == 'imagined', model=self.model.name, layout='tshape',
+            episode=self.episode, index=index, imagined=topic == 'imagined', model=self.model.name, layout='tshape',
             cameras=[camera.name for camera in PROFILE.cameras], channels=channels, height=height, width=width,
-            data=array.array('B', latents.astype('<f2').tobytes()),
+            data=array.array('B', latents.astype('<f2').tobytes()), frame_stamps=[time(stamp) for stamp in stamps],
         )  # fmt: skip
         message.header.stamp = time(at_ns)
         self.add(topic, at_ns, message)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingbot_va_ros.modes import AVAILABLE
+from lingbot_va_ros.modes import MODES
 from lingbot_va_ros.signals import when_asked_to_end
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--task', help='task of the simulation')
     group.add_argument('--preset', help='configuration of the model')
     group.add_argument('--checkpoint', help='trained weights; without them the model is fresh')
-    group.add_argument('--mode', choices=AVAILABLE, help='how chunks follow each other')
+    group.add_argument('--mode', choices=MODES, help='how chunks follow each other')
     group.add_argument('--seed', type=int, help='seed of the simulation')
     group.add_argument('--real-time-factor', type=float, metavar='X', help='speed of the simulation; 0: at full speed')
     group.add_argument('--params-file', metavar='FILE', help='ROS parameter file above the installed one')

@@ -150,6 +150,33 @@ def test_the_graph_goes_on_without_an_optional_node(case: Case) -> None:
     assert graph.failure is None
 
 
+def test_a_node_with_respawns_is_started_again_a_few_times_while_the_others_go_on(case: Case) -> None:
+    first, _, third = probes()
+    nodes = (first, NodeSpec('second', '', 'lifecycle_probe', 1, respawns=1), third)
+    with case.bringup(nodes=nodes) as graph:
+        killed = graph.pids['second']
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: 'second is active again' in case.output(), 60)
+        assert graph.active.is_set()
+        assert graph.respawns == {'second': 1}
+        assert graph.pids['second'] != killed
+        assert case.events('activate') == [f'{name} activate' for name in (*NAMES, 'second')]
+        assert case.events('deactivate', 'end') == []
+        os.kill(graph.pids['second'], signal.SIGKILL)
+        assert graph.ended.wait(60)
+        assert str(graph.failure) == 'second was ended by signal SIGKILL, after 1 new start'
+    assert case.events('deactivate') == ['third deactivate', 'first deactivate']
+    assert_nothing_runs(graph)
+
+
+def test_before_the_graph_is_active_nothing_is_started_again(case: Case) -> None:
+    nodes = (NodeSpec('ghost', '', 'lingbot_va_ros.no_such_node', 0, respawns=3),)
+    graph = case.bringup(nodes=nodes)
+    with pytest.raises(BringupError, match='ghost exited with code 1'), graph:
+        pass
+    assert graph.respawns == {}
+
+
 def test_a_node_that_ignores_signals_is_killed(case: Case) -> None:
     with case.bringup({'first': 'stubborn'}, nodes=probes()[:1]) as graph:
         graph.request_stop()

@@ -78,8 +78,12 @@ def test_a_chunk_that_contradicts_itself_or_the_robot_is_refused(changes: dict, 
 
 
 def test_executed_actions_of_the_wrong_length_are_refused() -> None:
-    good = ExecutedActions(latent_index=3, actions=array.array('f', [0.5] * 480))
+    stamps = [to_time(k * PROFILE.clock.video_ns) for k in range(1, 5)]
+    good = ExecutedActions(latent_index=3, actions=array.array('f', [0.5] * 480), video_stamps=stamps)
     assert executed_array(good, PROFILE.clock).shape == (16, 30)
-    bad = ExecutedActions(latent_index=3, actions=array.array('f', [0.5] * 479))
+    bad = ExecutedActions(latent_index=3, actions=array.array('f', [0.5] * 479), video_stamps=stamps)
     with pytest.raises(MessageError, match='frame 3 has 479 numbers'):
         executed_array(bad, PROFILE.clock)
+    good.video_stamps = stamps[:1]
+    with pytest.raises(MessageError, match='frame 3 have 1 video stamps; a latent frame has 4'):
+        executed_array(good, PROFILE.clock)

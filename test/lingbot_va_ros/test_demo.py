@@ -110,7 +110,7 @@ def test_demo_leaves_bag_numbers_and_film(start, tmp_path, earlier):
     summary = json.loads(earlier.read_text())
     assert summary == json.loads((tmp_path / 'copy.json').read_text())
     assert summary.keys() >= KEYS
-    assert (summary['task'], summary['mode'], summary['outcome']) == ('transfer_cube', 'sync', 'time_limit')
+    assert (summary['task'], summary['mode'], summary['outcome']) == ('transfer_cube', 'fdm', 'time_limit')
     assert 'red cube' in summary['instruction'] and summary['instruction'] in demo.output
     assert 3.9 < summary['episode_s'] < 8
     assert summary['chunks'] >= 1 and summary['command_rate_hz'] > 25

@@ -81,6 +81,28 @@ def test_in_asynchronous_modes_every_hold_after_the_first_chunk_began_is_starvat
     assert (summary['mode'], summary['held_ticks'], summary['starved_ticks']) == ('fdm', 18, 6)
 
 
+def test_the_episodes_of_a_task_are_one_summary_and_the_hold_between_them_is_no_starvation(tmp_path):
+    bag = RecordedEpisode(tmp_path / 'bag', mode=Episode.FDM)
+    at = hold(bag, START, 5)
+    bag.chunk(0, Chunk(at, first_latent=1, observed=0))
+    follow(bag, 0, at)
+    at = hold(bag, at + ACTIONS * DT, 4)
+    bag.restart(at)
+    at = hold(bag, at, 30)
+    bag.chunk(0, Chunk(at, first_latent=1, observed=0))
+    follow(bag, 0, at)
+    at += ACTIONS * DT
+    bag.chunk(1, Chunk(at, first_latent=3, observed=1, margin_ms=40.0))
+    follow(bag, 1, at)
+    bag.announce(at + ACTIONS * DT)
+    bag.close()
+    summary = summarize_folder(tmp_path / 'bag')
+    assert (summary['chunks'], summary['restarts']) == (3, 1)
+    assert (summary['held_ticks'], summary['starved_ticks']) == (39, 4)
+    assert summary['chunk_margin_ms'] == pytest.approx({'p1': 40.0, 'p50': 40.0})
+    assert summary['episode_s'] == pytest.approx((39 + 3 * ACTIONS) * DT / NANOSECONDS)
+
+
 def test_a_slow_command_shows_in_the_periods(tmp_path):
     bag = RecordedEpisode(tmp_path / 'bag')
     at = hold(bag, START, 101)

@@ -83,6 +83,29 @@ def test_imagined_frames_continue_from_the_real_past_of_their_chunk(bag):
                 assert np.abs(a.astype(int) - b).max() <= 1
 
 
+def test_imagined_frames_belong_to_the_instants_of_the_real_ones_and_each_episode_begins_afresh(tmp_path):
+    episode = RecordedEpisode(tmp_path / 'bag', mode=1)
+    frame = np.zeros(episode.model.config.latent_shape)
+    seen = [ORIGIN + n * VIDEO for n in (3, 4, 9, 10)]
+    for restarted in range(2):
+        begin = ORIGIN + 30 * restarted * VIDEO
+        if restarted:
+            episode.restart(begin - VIDEO)
+        episode.latent('latents', begin, 0, frame, (begin,))
+        episode.chunk(0, Chunk(begin, first_latent=1, observed=0))
+        if not restarted:
+            episode.latent('latents', seen[-1], 1, frame, tuple(seen))
+    episode.announce(ORIGIN + 60 * VIDEO)
+    episode.close()
+    with EpisodeBag(tmp_path / 'bag') as opened:
+        frames = list(imagined_frames(opened, load_recorded_model(opened)))
+    assert [each.stamp_ns for each in frames[:8]] == [*seen, *(ORIGIN + n * VIDEO for n in (5, 6, 7, 8))]
+    assert [each.stamp_ns for each in frames[8:]] == [ORIGIN + (30 + n) * VIDEO for n in range(1, 9)]
+    for first, again in zip(frames[:8], frames[8:], strict=True):
+        for a, b in zip(first.images, again.images, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def latents(message) -> torch.Tensor:
     values = np.frombuffer(message.data.tobytes(), '<f2').astype(np.float32)
     return torch.from_numpy(values.reshape(message.channels, message.height, message.width))

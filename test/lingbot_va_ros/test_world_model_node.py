@@ -3,11 +3,14 @@
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sample_messages import PROFILE
+from slow_robot import slow_robot
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from support import Graph
@@ -15,11 +18,11 @@ from support import Graph
 from lingbot_va_core.checkpoint import load_model
 from lingbot_va_core.resources import share_dir
 from lingbot_va_core.session import Session
-from lingbot_va_msgs.msg import ActionChunk, Episode, ExecutedActions, LatentFrame, Status
+from lingbot_va_msgs.msg import ActionChunk, ActionState, Episode, ExecutedActions, LatentFrame, Status
 from lingbot_va_msgs.srv import SetInstruction
 from lingbot_va_ros import qos
 from lingbot_va_ros.bringup import Bringup, BringupError
-from lingbot_va_ros.conversions import actions_field, latent_message, to_ns
+from lingbot_va_ros.conversions import actions_field, latent_message, missing_latent_message, to_ns, to_time
 from lingbot_va_ros.node_table import nodes
 from lingbot_va_ros.task_client import TaskError, TaskResult, run_task
 
@@ -40,6 +43,7 @@ class Stage:
         self._latents = graph.node.create_publisher(LatentFrame, 'latents', qos.STREAM)
         self._executed = graph.node.create_publisher(ExecutedActions, 'executed_actions', qos.STREAM)
         self.success = graph.node.create_publisher(Bool, 'task_success', qos.LATCHED)
+        self._action_state = graph.node.create_publisher(ActionState, 'action_state', qos.LATCHED)
         self.results: list[TaskResult] = []
         self.errors: list[str] = []
         self.cancel = threading.Event()
@@ -67,32 +71,74 @@ class Stage:
         assert self.results, self.errors
         return self.results[-1]
 
-    def latent(self, episode: int, index: int, **changes: Any) -> np.ndarray:
+    def now(self) -> int:
+        """Nanoseconds."""
+        return self.graph.node.get_clock().now().nanoseconds
+
+    def latent(self, episode: int, index: int, stamp_ns: int | None = None, **changes: Any) -> np.ndarray:
         """Publish a latent frame; return what a receiver reads from it."""
         latent = np.random.default_rng(index).normal(size=(24, 6, 6)).astype(np.float16).astype(np.float32)
-        message = latent_message(latent, episode, index, [self.graph.node.get_clock().now().nanoseconds], '', PROFILE)
+        message = latent_message(latent, episode, index, [stamp_ns or self.now()], '', PROFILE)
         for name, value in changes.items():
             setattr(message, name, value)
         self._latents.publish(message)
         return latent
 
-    def executed(self, episode: int, index: int, actions: np.ndarray) -> None:
+    def missing(self, episode: int, index: int) -> None:
+        """Say that a latent frame is missing."""
+        self._latents.publish(missing_latent_message(episode, index, self.now(), '', PROFILE))
+
+    def executed(self, episode: int, index: int, actions: np.ndarray, end_ns: int | None = None) -> None:
         """Publish executed actions [16, 30]."""
-        self._executed.publish(ExecutedActions(episode=episode, latent_index=index, actions=actions_field(actions)))
+        message = ExecutedActions(episode=episode, latent_index=index, actions=actions_field(actions))
+        end_ns = end_ns or self.now()
+        message.video_stamps = [to_time(end_ns - k * CLOCK.video_ns) for k in (3, 2, 1, 0)]
+        self._executed.publish(message)
+
+    def arms(self, state: int, reason: str = '') -> None:
+        """Say what the arms do."""
+        self._action_state.publish(ActionState(state=state, speed=1.0, reason=reason))
+
+    def next_episode(self, last: int) -> Episode:
+        """Wait until the episode after `last` is announced, and return the announcement."""
+        return self.graph.wait_for(
+            lambda: next((each for each in self.episodes if each.episode > last), None), what='another episode'
+        )
+
+    def chunk(self, episode: int, number: int) -> ActionChunk:
+        """Wait for a chunk."""
+        return self.graph.wait_for(
+            lambda: next((each for each in self.chunks if (each.episode, each.chunk) == (episode, number)), None),
+            what=f'chunk {number} of episode {episode}',
+        )
+
+    def carry_out(self, chunk: ActionChunk, frames: int | None = None) -> None:
+        """Report frames of a chunk as executed and observed."""
+        rows = np.array(chunk.actions, np.float32).reshape(chunk.latent_frames, -1, 30)
+        for i in range(chunk.latent_frames if frames is None else frames):
+            self.latent(chunk.episode, chunk.first_latent_index + i)
+            self.executed(chunk.episode, chunk.first_latent_index + i, rows[i])
 
 
 @pytest.fixture
 def stage(graph: Graph) -> Iterator[Stage]:
-    """An active node."""
+    """An active node that waits for the whole of a chunk."""
+    with active(graph, mode='sync') as stage:
+        yield stage
+
+
+@contextmanager
+def active(graph: Graph, **parameters: Any) -> Iterator[Stage]:
+    """Run an active node."""
     stage = Stage(graph)
-    with Bringup(WORLD_MODEL, {'robot': 'aloha'}, **QUIET):
+    with Bringup(WORLD_MODEL, {'robot': 'aloha'}, node_parameters={'world_model': parameters}, **QUIET):
         yield stage
         stage.cancel.set()
 
 
 def test_its_chunks_are_those_of_the_session_on_the_same_inputs(stage: Stage) -> None:
     episode = stage.start_task('transfer the cube')
-    session = Session(load_model(None, 'tiny', PROFILE, seed=0), seed=0)
+    session = Session(load_model(None, 'tiny', PROFILE, seed=0), 'sync', seed=0)
     session.start('transfer the cube')
     session.observe(0, stage.latent(episode, 0))
     for cycle in range(3):
@@ -165,9 +211,7 @@ def test_the_instruction_can_be_set_before_and_during_a_task(stage: Stage) -> No
 
 
 def test_a_task_without_latents_fails_and_says_why(graph: Graph) -> None:
-    stage = Stage(graph)
-    settings = {'world_model': {'observation_timeout_s': 0.5}}
-    with Bringup(WORLD_MODEL, {'robot': 'aloha'}, node_parameters=settings, **QUIET):
+    with active(graph, observation_timeout_s=0.5) as stage:
         stage.start_task()
         result = stage.result()
     assert result.outcome == 'failed'
@@ -179,7 +223,6 @@ def test_a_task_without_latents_fails_and_says_why(graph: Graph) -> None:
     [
         (0, {'channels': 12}, 'has 1728 bytes; shape'),
         (0, {'height': 4, 'width': 9}, r'shape \[24, 4, 9\]'),
-        (1, {}, '0 is still missing'),
     ],
 )
 def test_a_latent_that_does_not_fit_ends_the_task(stage: Stage, index: int, changes: dict, reason: str) -> None:
@@ -188,6 +231,113 @@ def test_a_latent_that_does_not_fit_ends_the_task(stage: Stage, index: int, chan
     result = stage.result()
     assert result.outcome == 'failed'
     assert re.search(reason, result.message), result.message
+
+
+def test_an_asynchronous_chunk_is_ready_before_the_motion_ends_and_follows_it_without_a_gap(
+    graph: Graph, tmp_path: Path
+) -> None:
+    with active(graph, mode='fdm', lead_ms=1000.0, robot=slow_robot(tmp_path, 8)) as stage:
+        episode = stage.start_task()
+        stage.latent(episode, 0)
+        first, second = stage.chunk(episode, 0), stage.chunk(episode, 1)
+        frame_ns = 8 * CLOCK.latent_ns
+        end = to_ns(first.header.stamp) + frame_ns
+        assert first.latent_frames == 1
+        assert to_ns(second.header.stamp) == end
+        assert second.margin_ms > 0
+        assert (list(second.observation_indices), list(second.imagined_indices)) == ([], [1])
+        # The next one needs what the first chunk led to; the second chunk's motion ends after it was predicted.
+        stage.latent(episode, 1, end)
+        stage.executed(episode, 1, np.array(first.actions, np.float32).reshape(16, 30), end)
+        third = stage.chunk(episode, 2)
+        assert to_ns(third.header.stamp) == end + 2 * frame_ns
+        assert (list(third.observation_indices), list(third.imagined_indices)) == ([0, 1], [2, 3])
+        assert third.first_latent_index == 4
+
+
+def test_an_asynchronous_chunk_waits_for_what_it_needs_and_then_begins_on_the_video_clock(graph: Graph) -> None:
+    with active(graph, mode='naive') as stage:
+        episode = stage.start_task()
+        stage.latent(episode, 0)
+        first, second = stage.chunk(episode, 0), stage.chunk(episode, 1)
+        end = to_ns(second.header.stamp) + 2 * CLOCK.latent_ns
+        stage.graph.wait_for(lambda: stage.now() > end + CLOCK.latent_ns)
+        assert len(stage.chunks) == 2
+        stage.carry_out(first)
+        third = stage.chunk(episode, 2)
+        observed = to_ns(third.observation_stamps[-1])
+        assert to_ns(third.header.stamp) > end
+        assert (to_ns(third.header.stamp) - observed) % CLOCK.video_ns == 0
+
+
+@pytest.mark.parametrize('cause', ['missing', 'perception restarted', 'not planned'])
+def test_what_cannot_go_on_goes_on_in_another_episode_of_the_task(stage: Stage, cause: str) -> None:
+    episode = stage.start_task()
+    stage.latent(episode, 0)
+    chunk = stage.chunk(episode, 0)
+    if cause == 'missing':
+        stage.missing(episode, 1)
+    elif cause == 'perception restarted':
+        stage.latent(episode, 0)
+    else:
+        stage.latent(episode, 5)
+    again = stage.next_episode(episode)
+    assert (again.episode, again.task, again.instruction) == (episode + 1, 1, 'move')
+    stage.carry_out(chunk)  # too late
+    stage.latent(again.episode, 0)
+    first = stage.chunk(again.episode, 0)
+    assert (list(first.observation_indices), list(first.imagined_indices), first.first_latent_index) == ([0], [], 1)
+    stage.cancel.set()
+    result = stage.result()
+    assert (result.outcome, result.episode, result.chunks) == ('canceled', episode + 1, 2)
+
+
+def test_a_report_that_never_comes_restarts_the_context(graph: Graph) -> None:
+    with active(graph, mode='sync', latent_timeout_s=0.3) as stage:
+        episode = stage.start_task()
+        stage.latent(episode, 0)
+        stage.chunk(episode, 0)
+        stage.latent(episode, 1)  # but not what was executed
+        assert stage.next_episode(episode).task == 1
+
+
+def test_a_paused_motion_is_waited_for(graph: Graph) -> None:
+    with active(graph, mode='sync', latent_timeout_s=0.3, observation_timeout_s=0.6) as stage:
+        episode = stage.start_task()
+        stage.arms(ActionState.PAUSED)
+        stage.latent(episode, 0)
+        chunk, begun = stage.chunk(episode, 0), stage.now()
+        stage.graph.wait_for(lambda: stage.now() - begun > 1.5e9)
+        assert stage.episodes[-1].episode == episode
+        stage.arms(ActionState.MOVING)
+        stage.carry_out(chunk)
+        stage.chunk(episode, 1)
+
+
+@pytest.mark.parametrize('state', [ActionState.FAULT, ActionState.E_STOPPED])
+def test_arms_that_were_stopped_end_the_task(stage: Stage, state: int) -> None:
+    stage.start_task()
+    stage.arms(state, 'somebody pressed the button')
+    result = stage.result()
+    assert (result.outcome, result.message) == ('failed', 'the arms were stopped: somebody pressed the button')
+
+
+def test_an_episode_that_ended_while_its_chunk_was_computed_is_not_published(stage: Stage) -> None:
+    published: dict[int, int] = {}
+    for _ in range(3):
+        episode = stage.start_task()
+        stage.latent(episode, 0)
+        stage.graph.wait_for(
+            lambda episode=episode: (episode, Status.PREDICTING) in [(s.episode, s.state) for s in stage.statuses],
+            what='the prediction',
+        )
+        assert stage.graph.call('reset', Trigger).success
+        published[episode] = stage.result().chunks
+    assert stage.start_task() == 4
+    stage.latent(4, 0)
+    stage.chunk(4, 0)  # chunks arrive in order
+    came = [each.episode for each in stage.chunks]
+    assert {episode: came.count(episode) for episode in published} == published
 
 
 def test_latents_of_another_episode_are_ignored(stage: Stage) -> None:
@@ -199,7 +349,11 @@ def test_latents_of_another_episode_are_ignored(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ('parameters', 'reason'),
-    [({'mode': 'sinc'}, "mode is 'sinc'; choose one of sync"), ({'robot': 'nobody'}, "robot 'nobody' is unknown")],
+    [
+        ({'mode': 'sinc'}, "mode is 'sinc'; choose one of sync, naive, fdm"),
+        ({'late': 'never'}, "late is 'never'; choose one of hold, slow"),
+        ({'robot': 'nobody'}, "robot 'nobody' is unknown"),
+    ],
 )
 def test_it_refuses_parameters_that_mean_nothing(parameters: dict[str, str], reason: str) -> None:
     lines: list[str] = []
