@@ -65,15 +65,17 @@ def chunk_actions(message: ActionChunk, profile: RobotProfile) -> ChunkActions:
     return ChunkActions(to_ns(message.header.stamp), to_ns(message.dt), actions, max(stamps, default=None))
 
 
-def executed_message(frame: ExecutedFrame, episode: int, profile: RobotProfile) -> ExecutedActions:
-    """Pack what was in force during one latent frame."""
+def executed_message(
+    frame: ExecutedFrame, universal: np.ndarray, episode: int, profile: RobotProfile
+) -> ExecutedActions:
+    """Pack what was in force during one latent frame, its actions as universal ones [rows, 30]."""
     message = ExecutedActions(
         episode=episode,
         latent_index=frame.latent_index,
         chunk=frame.chunk,
         dt=to_duration(frame.dt_ns),
         mask=profile.mask.tolist(),
-        actions=actions_field(profile.to_universal(frame.actions)),
+        actions=actions_field(universal),
         video_stamps=[to_time(stamp) for stamp in frame.video_stamps],
         limited=frame.limited,
         held=frame.held,

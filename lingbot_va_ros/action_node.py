@@ -7,7 +7,10 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.episode_poses import EpisodePoses
+from lingbot_va_core.executed_log import ExecutedFrame
 from lingbot_va_core.motion import ChunkError
+from lingbot_va_core.poses import PoseError
 from lingbot_va_core.robot import load_profile
 from lingbot_va_msgs.msg import ActionChunk, ActionState, DualArmCommand, Episode, ExecutedActions
 from lingbot_va_ros import qos, watchdogs
@@ -18,7 +21,7 @@ from lingbot_va_ros.command_planner import Command, CommandPlanner
 from lingbot_va_ros.conversions import MessageError, to_time
 from lingbot_va_ros.gripper_goals import make_gripper_goals
 from lingbot_va_ros.joint_feedback import JointFeedback
-from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, RefusedError, log_at, run
+from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, log_at, run
 from lingbot_va_ros.motion_provenance import MotionProvenance
 from lingbot_va_ros.operator_inputs import OperatorInputs
 from lingbot_va_ros.tick_statistics import TickStatistics
@@ -39,6 +42,11 @@ class ActionNode(ManagedNode):
         ),
         Parameter('require_enable', False, 'Motion needs the topic enable (a dead-man switch) to be true and fresh.'),
         Parameter('enable_timeout_s', 0.3, 'An enable that is older counts as false.', lower=0.02, upper=10.0),
+        Parameter(
+            'relative_poses',
+            False,
+            'Poses in chunks are relative to where the task began, as the checkpoint was trained; else in base frames.',
+        ),
         *watchdogs.PARAMETERS,
     )
 
@@ -50,13 +58,9 @@ class ActionNode(ManagedNode):
     def setup(self) -> None:
         """Read the profile and create entities."""
         self._profile = profile = load_profile(self.value('robot'))
-        if any(arm.pose_in_action for arm in profile.arms):
-            raise RefusedError(
-                f'{profile.name} has end effectors in its action; this node commands joints: take end_effector out of '
-                'the profile and choose a checkpoint that was trained on joints'
-            )
         self._dt_ns = profile.clock.action_ns
         self._planner = CommandPlanner(profile, self.value('window_points'))
+        self._poses = EpisodePoses(profile.mask) if self.value('relative_poses') else None
         self._feedback = JointFeedback(profile)
         self._watchdogs = Watchdogs({parameter.name: self.value(parameter.name) for parameter in watchdogs.PARAMETERS})
         self._outputs = make_outputs(profile, self.publisher, self.value('window_points'))
@@ -111,6 +115,7 @@ class ActionNode(ManagedNode):
         self._begin(message)
         if self._holding_for_episode and message.episode:  # after the clock has jumped back
             self._armed = self._holding_for_episode = False
+        self._anchor()
 
     def _on_chunk(self, message: ActionChunk) -> None:
         """Add a chunk to the planned motion, or count and explain why not; never raises on what a message contains."""
@@ -123,8 +128,9 @@ class ActionNode(ManagedNode):
                 raise MessageError(f'action chunk {message.chunk} came after a stop; a new episode can move the arms')
             chunk = chunk_actions(message, self._profile)
             self._provenance.check(message.chunk, chunk.newest_ns, now, self.value('max_observation_age_s'))
-            splice = self._planner.splice(chunk, message.chunk, message.first_latent_index)
-        except (MessageError, ChunkError) as error:
+            actions = self._absolute(chunk.actions)
+            splice = self._planner.splice(actions, chunk, message.chunk, message.first_latent_index)
+        except (MessageError, ChunkError, PoseError) as error:
             self._refuse_chunk(message.chunk, error)
             return
         if splice.duplicate:
@@ -134,6 +140,17 @@ class ActionNode(ManagedNode):
         self._stats.counts.update(chunks=1, late_actions=splice.late, faded_actions=splice.faded)
         self._stats.margin_ms = message.margin_ms
         self._problem = ''
+
+    def _anchor(self) -> None:
+        """Note where a task begins, if it is not known yet."""
+        if self._poses is not None and self._armed and self._episode.episode:
+            self._poses.anchor(self._episode.task, self._profile.to_universal(self._planner.action))
+
+    def _absolute(self, actions: np.ndarray) -> np.ndarray:
+        """Return action vectors with poses in the base frames."""
+        if self._poses is None:
+            return actions
+        return self._profile.from_universal(self._poses.absolute(self._profile.to_universal(actions)))
 
     def _refuse_chunk(self, number: int, error: Exception) -> None:
         self._stats.counts['refused_chunks'] += 1
@@ -186,7 +203,9 @@ class ActionNode(ManagedNode):
         self._provenance.note(command, now, self._dt_ns)
         self._count(command)
         for frame in command.frames:
-            self._executed_publisher.publish(executed_message(frame, self._episode.episode, self._profile))
+            self._report(frame)
+        if command.gross:
+            self._latch(f'a gross target was refused: {command.gross}')
         self._publish_state(speed)
 
     def _arm(self, now: int) -> bool:
@@ -197,6 +216,7 @@ class ActionNode(ManagedNode):
         for gripper in self._grippers:
             gripper.reset()
         self._armed = True
+        self._anchor()
         return True
 
     def _on_clock_jump(self) -> None:
@@ -254,15 +274,24 @@ class ActionNode(ManagedNode):
         message.chunk = command.chunk
         message.action_index = command.index
         message.values = self._profile.to_universal(command.action)
-        message.limited = command.limited
+        message.limited = command.limits != 0
+        message.limits = command.limits
+        message.limited_channels = command.limited_channels.tolist()
         self._command_publisher.publish(message)
         return command
+
+    def _report(self, frame: ExecutedFrame) -> None:
+        """Publish what was executed, as the checkpoint knows it."""
+        universal = self._profile.to_universal(frame.actions)
+        if self._poses is not None:
+            universal = self._poses.relative(universal)
+        self._executed_publisher.publish(executed_message(frame, universal, self._episode.episode, self._profile))
 
     def _count(self, command: Command) -> None:
         held = command.index == DualArmCommand.HOLD
         counts = self._stats.counts
         counts['held'] += held
-        counts['limited'] += command.limited
+        counts['limited'] += command.limits != 0
         asynchronous = self._episode.episode and self._episode.mode != Episode.SYNC
         counts['starved_ticks'] += bool(asynchronous and self._provenance.started and self._planner.timeline.holding)
         counts['overruns'] = self._watchdogs.trips['tick_period']

@@ -6,16 +6,22 @@ import numpy as np
 
 from lingbot_va_core.action_layout import ActionLayout
 from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.command_filter import CommandFilter
 from lingbot_va_core.executed_log import ExecutedFrame, ExecutedLog
+from lingbot_va_core.joint_targets import JointTargets
+from lingbot_va_core.kinematics import Kinematics
+from lingbot_va_core.limits import JointLimits
 from lingbot_va_core.motion import Splice, Timeline
-from lingbot_va_core.robot import RobotProfile
-from lingbot_va_core.safety import CommandFilter
+from lingbot_va_core.robot import ACTION_DIM, POSE_CHANNELS, RobotProfile
+from lingbot_va_core.workspace import WorkspaceGuard
 from lingbot_va_ros.action_messages import ChunkActions
 from lingbot_va_ros.command_outputs import Window
 from lingbot_va_ros.managed_node import RefusedError
 from lingbot_va_ros.tracking import TrackingError
 
 HOLD = -1
+NO_LIMITS = np.zeros(1, dtype=np.uint8)
+NO_CHANNELS = np.zeros(ACTION_DIM, dtype=bool)
 PULL = 64  # control periods in which a constant offset between timer and motion clock fades
 REMEMBERED_S = 0.2  # commands that count as recent, when the measured state is compared with them
 
@@ -28,18 +34,22 @@ class Command:
         action: as an action vector, float64 [values].
         chunk: the chunk that it comes from, the last one while the arms hold.
         index: its place in the chunk, or HOLD.
-        limited: a limit changed it.
+        limits: what changed it, a sum of the constants in `lingbot_va_core/limits.py`; 0 where nothing did.
+        limited_channels: channels of the universal action that were changed, bool [30].
         speed: at which the motion goes, 0 to 1.
         paused: motion is planned for now, but its speed is 0.
+        gross: why the motion that is planned must not be followed, or ''; the command brakes then.
         frames: latent frames whose motion is complete with it.
     """
 
     action: np.ndarray
     chunk: int
     index: int
-    limited: bool
+    limits: int
+    limited_channels: np.ndarray
     speed: float
     paused: bool
+    gross: str
     frames: list[ExecutedFrame]
 
 
@@ -55,25 +65,41 @@ class CommandPlanner:
         """Plan windows of `points` control periods.
 
         Raises:
-            RefusedError: a stop from full speed does not fit into them.
+            RefusedError: a stop from full speed does not fit into them, or it is not known where a tool is.
+            KinematicsError, LimitError, ProfileError: the profile and the robot's description do not go together.
         """
-        self._profile = profile
+        self._profile, self._points = profile, points
         self._dt_ns = profile.clock.action_ns
-        self._dt = self._dt_ns / NANOSECONDS
+        self._dt = dt = self._dt_ns / NANOSECONDS
         self._layout = ActionLayout.from_channels(profile.channels)
-        fields = ('lower', 'upper', 'velocity', 'acceleration')
-        self._filter = CommandFilter(*(profile.limits(field) for field in fields), self._dt)
-        self._points = points
+        for arm in profile.arms:
+            if arm.pose_in_action and not arm.arm_joints:
+                raise RefusedError(
+                    f'the {arm.side} arm of {profile.name} is commanded by a pose, but none of its joints is listed: '
+                    'where its tool is measured at the start cannot be known; list its joints, without a channel'
+                )
+        described = any(arm.end_effector for arm in profile.arms)
+        kinematics = Kinematics.from_profile(profile) if described else None
+        limits = JointLimits(*(profile.limits(name) for name in ('lower', 'upper', 'velocity', 'acceleration')))
+        if kinematics:
+            limits = limits.tightened(kinematics.limits(len(profile.joints)))
+        limits = limits.inset(profile.limits('margin'))
+        limits.require_room([joint.name for joint in profile.joints])
+        guard = WorkspaceGuard.from_profile(profile, kinematics, limits.acceleration, dt) if kinematics else None
+        self._filter = CommandFilter(limits, dt, guard)
+        self._targets = JointTargets(profile, kinematics, limits, dt)
         self._moving = points - self._filter.stopping_steps
         if self._moving < 1:
             raise RefusedError(
                 f'window_points is {points}, but a stop from full speed takes {self._filter.stopping_steps} '
                 f'control periods on {profile.name}; set it to at least {self._filter.stopping_steps + 1}'
             )
-        joints = len(profile.joints)
-        self._path = np.empty((points + 1, joints))  # from the command before on
-        self.window = Window(0, self._path[1:], np.zeros((points, joints)), np.zeros((points, len(profile.arms), 7)))
-        self._tracking = TrackingError(profile, round(REMEMBERED_S / self._dt))
+        self._tools = ToolPoses(profile, kinematics, points)
+        self._channels = limited_channels(profile)
+        joints = np.zeros((points, len(profile.joints)))
+        self.window = Window(0, joints, joints, self._tools.poses)
+        self._tracking = TrackingError(profile, round(REMEMBERED_S / dt))
+        self._action = np.zeros(len(profile.channels))
         self.restart()
 
     def restart(self) -> None:
@@ -92,6 +118,7 @@ class CommandPlanner:
         """Start at rest where the joints were measured, float64 [joints], with nothing planned."""
         self._filter.reset(measured)
         self._tracking.reset(measured)
+        self._action = self._targets.action(measured, self._action)
         self.drop()
 
     def drop(self) -> None:
@@ -104,32 +131,52 @@ class CommandPlanner:
         """Whether the command stands still."""
         return not self._filter.velocity.any()
 
+    @property
+    def action(self) -> np.ndarray:
+        """The last command as an action vector, float64 [values]; not to be changed."""
+        return self._action
+
     def tracking_error(self, measured: np.ndarray) -> tuple[float, str]:
         """Return how far an arm's joint is from its recent commands, and which one."""
         return self._tracking.worst(measured)
 
-    def splice(self, chunk: ChunkActions, number: int, first_latent_index: int) -> Splice:
-        """Add a chunk to the planned motion; a ChunkError says why it is refused."""
-        sent = self._action() if self.timeline.holding else None
-        return self.timeline.splice(first_latent_index, chunk.start_ns, chunk.dt_ns, chunk.actions, number, sent)
+    def splice(self, actions: np.ndarray, chunk: ChunkActions, number: int, first_latent_index: int) -> Splice:
+        """Add a chunk's actions, absolute action vectors [n, values]; a ChunkError says why they are refused."""
+        sent = self._action if self.timeline.holding else None
+        return self.timeline.splice(first_latent_index, chunk.start_ns, chunk.dt_ns, actions, number, sent)
 
     def step(self, now_ns: int, speed: float) -> Command:
         """Advance by one control period at a speed from 0 to 1, and plan the window from there."""
         self.timeline.advance(self._beat(now_ns) + self._dt_ns, speed)
-        self.window.stamp_ns = now_ns
         planned = self.timeline.window(self._moving)
-        limited = self._follow(planned.values, planned.velocities) if planned else self._brake()
-        # Central differences, so that a controller's cubic passes smoothly through the points; the last is at rest.
-        np.subtract(self._path[2:], self._path[:-2], out=self.window.velocities[:-1])
-        self.window.velocities[:-1] /= 2 * self._dt
-        self._tracking.add(self._path[1])
-        action = self._action()
+        targets, gross = None, ''
+        if planned:
+            targets = self._targets.targets(planned.values, planned.velocities, self._filter.position)
+            gross = self._gross(targets.positions[0])
+        if targets is None or gross:
+            motion, limits = self._filter.hold(self._points), NO_LIMITS
+        else:
+            motion = self._filter.follow(targets.positions, targets.velocities, self._points)
+            limits = motion.limits | targets.limits
+        self.window = Window(now_ns, motion.positions, motion.velocities, self._tools.follow(motion.positions))
+        self._tracking.add(motion.positions[0])
+        self._action = self._targets.action(motion.positions[0], self._action)
         paused = planned is not None and self.timeline.speed == 0
-        frames = self._log.add(action, limited, paused)
+        changed = bool(limits.any())
+        frames = self._log.add(self._action, changed, paused)
         if planned:
             self._chunk = planned.chunk
-        index = planned.index if planned and not paused else HOLD
-        return Command(action, self._chunk, index, limited, self.timeline.speed, paused, frames)
+        return Command(
+            action=self._action,
+            chunk=self._chunk,
+            index=planned.index if planned and not paused and not gross else HOLD,
+            limits=int(np.bitwise_or.reduce(limits)),
+            limited_channels=self._channels[limits != 0].any(axis=0) if changed else NO_CHANNELS,
+            speed=self.timeline.speed,
+            paused=paused,
+            gross=gross,
+            frames=frames,
+        )
 
     def _beat(self, now_ns: int) -> int:
         """Return the time of this control period, without the jitter of the timer.
@@ -143,28 +190,50 @@ class CommandPlanner:
             self._beat_ns += (now_ns - self._beat_ns) // PULL
         return self._beat_ns
 
-    def _follow(self, values: np.ndarray, velocities: np.ndarray) -> bool:
-        """Plan along targets [periods, values], then a stop; return whether a limit changed the first.
+    def _gross(self, target: np.ndarray) -> str:
+        """Say which joint cannot mean its target, or return ''."""
+        gross = self._filter.gross(target)
+        if not gross.any():
+            return ''
+        joint = int(gross.argmax())
+        return (
+            f'{self._profile.joints[joint].name} was to go from {self._filter.position[joint]:.4g} to '
+            f'{target[joint]:.4g}, more than it can in a second at full speed'
+        )
 
-        The filter keeps the state after the first one, and a copy looks ahead.
+
+class ToolPoses:
+    """Poses of the tools that are published, along the window."""
+
+    def __init__(self, profile: RobotProfile, kinematics: Kinematics | None, points: int) -> None:
+        self.poses = np.zeros((points, len(profile.arms), 7))
+        self._arms = []
+        for number, arm in enumerate(profile.arms):
+            tool = arm.end_effector
+            if kinematics and tool and (tool.pose_topic or tool.trajectory_topic):
+                rows = points if tool.trajectory_topic else 1
+                self._arms.append((number, rows, kinematics.arms[arm.side], kinematics.indices[arm.side]))
+
+    def follow(self, positions: np.ndarray) -> np.ndarray:
+        """Return poses [points, arms, 7] at joint positions [points, joints], in storage that is used again.
+
+        Quaternions never change their sign from one to the next.
         """
-        path = self._path
-        path[0] = self._filter.position
-        limited = self._filter.step(values[0], velocities[0])
-        path[1] = self._filter.position
-        ahead = self._filter.copy()
-        for k in range(1, len(values)):
-            ahead.step(values[k], velocities[k])
-            path[k + 1] = ahead.position
-        path[len(values) + 1 :] = ahead.stop(self._points - len(values))
-        return limited
+        for number, rows, solver, joints in self._arms:
+            before = self.poses[0, number, 3:].copy()
+            for k in range(rows):
+                pose = solver.pose(positions[k, joints])
+                if pose[3:] @ before < 0:
+                    pose[3:] *= -1
+                self.poses[k, number] = pose
+                before = pose[3:]
+        return self.poses
 
-    def _brake(self) -> bool:
-        self._path[0] = self._filter.position
-        self._path[1:] = self._filter.stop(self._points)
-        self._filter.brake()
-        return False
 
-    def _action(self) -> np.ndarray:
-        """Return the last command as a new action vector."""
-        return self._filter.position.copy()
+def limited_channels(profile: RobotProfile) -> np.ndarray:
+    """Return which channels change when a limit changes a joint, bool [joints, 30]: its own, or its arm's pose."""
+    changed = np.zeros((len(profile.joints), ACTION_DIM), dtype=bool)
+    arms = [arm for arm in profile.arms for _ in arm.joints]
+    for row, arm, joint in zip(changed, arms, profile.joints, strict=True):
+        row[list(POSE_CHANNELS[arm.side]) if joint.channel is None else joint.channel] = True
+    return changed
