@@ -1,8 +1,8 @@
 """Multi-head attention: projections with query and key normalisation, and the one call that attends.
 
 Without a mask, as at inference, torch's scaled_dot_product_attention takes flash attention by itself wherever it can. A
-mask, as in training, rules that out; `attention_mask` then offers flex_attention, which skips what the mask forbids, and
-on a CPU attention in groups, which does the same.
+mask, as in training, rules that out; `attention_mask` then offers flex_attention, which skips what the mask forbids,
+and on a CPU attention in groups, which does the same.
 """
 
 import importlib.util

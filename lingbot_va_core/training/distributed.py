@@ -89,7 +89,8 @@ def shard(module: nn.Module, world: World, precision: str) -> nn.Module:
     dtype = torch.bfloat16 if precision == 'bfloat16' else None
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(world.device.type, (world.size,))
-    return fully_shard(module, mesh=mesh, mp_policy=policy)
+    # Divided again after every forward, so that the next one sees what was changed in between.
+    return fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

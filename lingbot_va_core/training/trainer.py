@@ -40,7 +40,7 @@ class Task(Protocol):
         ...
 
     def draw(self, path: Path) -> bool:
-        """Draw a picture of a held-out episode; False if there is none. Only the first process is asked."""
+        """Draw a picture of a held-out episode; False if there is none. All are asked, the first process draws."""
         ...
 
     def export(self, folder: Path) -> None:
@@ -132,8 +132,8 @@ def _look(task: Task, folder: Path, step: int, log: Any, world: World) -> dict[s
             path.parent.mkdir(exist_ok=True)
             if values:
                 log.write(step, values)
-            if task.draw(path):
-                log.picture(path, step)
+        if task.draw(path) and world.first:
+            log.picture(path, step)
     world.barrier()
     return values
 
