@@ -12,13 +12,13 @@ from lingbot_va_sim.simulation import Simulation
 
 OBJECTS = {'right': 'red_peg_joint', 'left': 'blue_socket_joint'}
 GRIP_M = {'right': 0.02, 'left': -0.02}  # along x from the middle of the object: the ends that meet stay free
-GRIP_HEIGHT_M = {'right': 0.019, 'left': 0.02}
+GRIP_HEIGHT_M = {'right': 0.026, 'left': 0.026}
 HALF_LENGTHS_M = 0.06 + 0.06  # of peg and socket
 DEPTH_M = 0.028  # to the pin are 0.02
 TRIES = 4
 IN_HAND_M = 0.05
 SLOW_M_S, INSERT_M_S = 0.2, 0.08
-REGION = {'right': ((0.05, 0.26), (0.34, 0.66)), 'left': ((-0.26, -0.05), (0.34, 0.66))}  # x and y
+REGION = {'right': ((-0.03, 0.26), (0.34, 0.66)), 'left': ((-0.26, 0.03), (0.34, 0.66))}  # x and y
 
 
 class InsertionExpert(Expert):
@@ -29,7 +29,7 @@ class InsertionExpert(Expert):
     """
 
     MISTAKES: ClassVar[tuple[str, ...]] = ('high', 'short')
-    NOISE_RAD: ClassVar[tuple[float, ...]] = (0.0, 0.003, 0.006)
+    NOISE_RAD: ClassVar[tuple[float, ...]] = (0.0, 0.0015, 0.003)
 
     def __init__(self, simulation: Simulation, random: np.random.Generator, mistake: str | None = None) -> None:
         super().__init__(simulation, random, mistake)
