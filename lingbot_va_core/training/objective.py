@@ -71,7 +71,7 @@ def noised(plan: Plan, clips: Sequence[Clip], settings: ObjectiveSettings, rollo
 
 
 class Objective(nn.Module):
-    """The transformer with its losses, as one module that can be sharded and compiled."""
+    """The transformer with its losses, as one module that can be sharded."""
 
     def __init__(self, transformer: WorldTransformer, settings: ObjectiveSettings, recompute: bool = False) -> None:
         super().__init__()

@@ -87,7 +87,7 @@ class RunSettings:
         evaluate_every: steps between two looks at the held-out episodes, with a picture.
         evaluate_batches: forwards of such a look.
         recompute: recompute activations in the backward pass, which saves memory.
-        compile: let torch.compile fuse operations; pays on a GPU, and costs minutes at the start.
+        compile: let torch.compile fuse the operations of each block; for a GPU, and costs minutes at the start.
     """
 
     steps: int = 3000

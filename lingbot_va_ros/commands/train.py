@@ -1,6 +1,7 @@
 """`lingbot-va train`: trains the video VAE, then the world model, on recorded episodes."""
 
 import argparse
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from lingbot_va_core.training.distributed import join_world, leave_world
     from lingbot_va_ros.atomic import write_json
 
+    warnings.filterwarnings('ignore', 'Mismatch dtype between input and weight')  # RMSNorm under autocast, as it should
     if args.threads:
         torch.set_num_threads(args.threads)
     places = [_place(text) for text in args.dataset]

@@ -1,0 +1,63 @@
+"""`lingbot-va train`, from demonstrations to a checkpoint."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from demonstrations import write_demonstrations
+
+from lingbot_va_core.checkpoint import load_model
+from lingbot_va_core.datasets.reader import Dataset
+from lingbot_va_core.robot import load_profile
+from lingbot_va_ros.cli import main
+
+torch.set_num_threads(1)
+SHORT = ['--quiet', '--steps', '1', '--set', 'run.batch=1', '--set', 'run.evaluate_batches=1']
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return write_demonstrations(tmp_path_factory.mktemp('data') / 'swing', load_profile('aloha'), episodes=2)
+
+
+def test_two_commands_lead_to_a_checkpoint(data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    common = ['--dataset', str(data.root), *SHORT]
+    assert main(['train', 'vae', *common, '--out', str(tmp_path / 'vae')]) == 0
+    arguments = [
+        '--model',
+        f'{tmp_path}/vae/checkpoint',
+        '--cache',
+        f'{tmp_path}/cache',
+        '--json',
+        f'{tmp_path}/a.json',
+    ]
+    command = ['train', 'policy', *common, *arguments, '--out', str(tmp_path / 'run'), '--freeze-video']
+    assert main(command) == 0
+    assert 'held-out episodes: ' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'a.json').read_text())['steps'] == 1
+
+    before, after = (load_model(tmp_path / run / 'checkpoint', profile=load_profile('aloha')) for run in ('vae', 'run'))
+    assert after.name == 'tiny (swing, 1 steps)'
+    assert all(torch.equal(a, b) for a, b in zip(before.vae.parameters(), after.vae.parameters(), strict=True))
+    weights, trained = (dict(model.transformer.named_parameters()) for model in (before, after))
+    assert {name for name in weights if not torch.equal(weights[name], trained[name])}
+    assert torch.equal(weights['blocks.0.attn1.to_q.weight'], trained['blocks.0.attn1.to_q.weight'])
+    assert main(command) == 0  # nothing is left to do
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--dataset', '/nowhere'], '/nowhere is not a data set'),
+        (['--dataset', '/nowhere:much'], "the weight is 'much'; give a number"),
+        (['--dataset', '/nowhere', '--set', 'run.speed=1'], 'unknown speed'),
+        (['--dataset', '/nowhere', '--config', '/none.yaml'], '/none.yaml cannot be read'),
+    ],
+)
+def test_bad_usage_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(['train', 'policy', '--out', str(tmp_path / 'run'), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1
