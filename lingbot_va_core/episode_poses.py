@@ -19,7 +19,7 @@ class EpisodePoses:
         self._origin = self._sent = self._reported = None
 
     def anchor(self, task: int, action: np.ndarray) -> bool:
-        """Anchor a task at a universal action [30] with absolute poses, unless it is already; return whether it was new.
+        """Anchor a task at a universal action [30] with absolute poses, once; return whether it was new.
 
         Raises:
             PoseError: a pose in use is not finite or has no orientation; the anchor stays as it was.

@@ -46,7 +46,7 @@ def assert_within_limits(path: np.ndarray, velocity: np.ndarray) -> None:
     assert np.all(np.abs(np.diff([velocity, *velocities], axis=0)) <= LIMITS.acceleration * DT + 1e-7)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(['jumps', 'corners', 'walk']), st.booleans())
 def test_the_command_and_all_of_the_look_ahead_stay_within_the_limits(seed: int, kind: str, moving: bool) -> None:
     command_filter = make_filter()
@@ -64,7 +64,7 @@ def test_the_command_and_all_of_the_look_ahead_stay_within_the_limits(seed: int,
         assert not motion.velocities[-1].any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.0002, 0.02))
 def test_all_periods_at_once_are_what_they_are_one_by_one(seed: int, size: float) -> None:
     rng = np.random.default_rng(seed)

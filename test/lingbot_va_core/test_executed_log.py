@@ -64,7 +64,7 @@ def instant(trace: list[tuple[int, int]], motion_ns: int, side: str) -> float:
     return np.interp(motion_ns, motion[after - 1 : after + 1], instants[after - 1 : after + 1])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([DT, 2 * DT, 3 * DT]))
 def test_reports_are_exact_under_any_speed_and_any_rhythm(seed: int, dt: int) -> None:
     random = np.random.default_rng(seed)

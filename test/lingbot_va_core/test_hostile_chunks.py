@@ -122,7 +122,7 @@ def test_no_chunk_breaks_a_limit_or_anything_else(seed: int) -> None:
     assert not loop.filter.velocity.any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**6))
 def test_seams_stay_within_the_limits(seed: int) -> None:
     """Chunks of motions that a robot could do, put together at random: overlaps, speeds, lags, stretched actions."""

@@ -191,7 +191,7 @@ def test_orientations_fade_along_the_arc() -> None:
         np.testing.assert_allclose(to_rotation_vectors(line.window(1).values[0, 3:])[2], 0.1 * k, atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 63), st.integers(0, DT - 1), st.sampled_from([1, 2, 3]))
 def test_the_target_does_not_jump_at_a_seam_wherever_it_is(ticks: int, phase: int, stretch: int) -> None:
     line = timeline()
@@ -203,7 +203,7 @@ def test_the_target_does_not_jump_at_a_seam_wherever_it_is(ticks: int, phase: in
     assert line.window(1).values[0, 0] == pytest.approx(before, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 60), st.sampled_from([2, 3]))
 def test_slow_motion_goes_on_from_what_was_sent(ticks: int, stretch: int) -> None:
     line = timeline()

@@ -43,7 +43,7 @@ def targets(seed: int, count: int) -> np.ndarray:
     return np.stack([np.interp(at, np.arange(len(knots)), column) for column in knots.T], axis=1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**6))
 def test_neither_the_tool_nor_its_look_ahead_leaves_the_box(seed: int) -> None:
     command_filter, asked = make_filter(), targets(seed, 40)
