@@ -384,4 +384,6 @@ def test_both_arms_of_openarm_follow_one_joint_state() -> None:
             what='the count of rejections',
         )
         assert counts(diagnostics, '/isaac')['task'] == 'hand_over'
-        assert 'the position of openarm_left_joint1 is nan' in ''.join(bridge.output)
+        graph.wait_for(
+            lambda: 'the position of openarm_left_joint1 is nan' in ''.join(bridge.output), what='the reason in the log'
+        )
