@@ -9,8 +9,7 @@ from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.command_filter import CommandFilter
 from lingbot_va_core.executed_log import ExecutedFrame, ExecutedLog
 from lingbot_va_core.joint_targets import JointTargets
-from lingbot_va_core.kinematics import Kinematics
-from lingbot_va_core.limits import JointLimits
+from lingbot_va_core.kinematics import Kinematics, joint_limits
 from lingbot_va_core.motion import Splice, Timeline
 from lingbot_va_core.robot import ACTION_DIM, POSE_CHANNELS, RobotProfile
 from lingbot_va_core.workspace import WorkspaceGuard
@@ -80,11 +79,7 @@ class CommandPlanner:
                 )
         described = any(arm.end_effector for arm in profile.arms)
         kinematics = Kinematics.from_profile(profile) if described else None
-        limits = JointLimits(*(profile.limits(name) for name in ('lower', 'upper', 'velocity', 'acceleration')))
-        if kinematics:
-            limits = limits.tightened(kinematics.limits(len(profile.joints)))
-        limits = limits.inset(profile.limits('margin'))
-        limits.require_room([joint.name for joint in profile.joints])
+        limits = joint_limits(profile, kinematics)
         guard = WorkspaceGuard.from_profile(profile, kinematics, limits.acceleration, dt) if kinematics else None
         self._filter = CommandFilter(limits, dt, guard)
         self._targets = JointTargets(profile, kinematics, limits, dt)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from lingbot_va_ros.managed_node import Parameter
 
@@ -206,11 +205,3 @@ class Watchdogs:
             verdict.pause = verdict.pause or dog.says
         elif dog.reaction is Reaction.SLOW and fault is not None:
             verdict.speed = min(verdict.speed, max(0.0, (fault - value) / (fault - threshold)))
-
-
-def table() -> list[dict[str, Any]]:
-    """Return the watchdogs as rows, for the documentation's test."""
-    return [
-        {'name': dog.name, 'threshold': dog.threshold, 'fault': dog.fault, 'reaction': dog.reaction.value}
-        for dog in WATCHDOGS
-    ]

@@ -1,9 +1,13 @@
 """Each watchdog reacts above its threshold, as its row of the table says, and says what is wrong."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from lingbot_va_ros.watchdogs import PARAMETERS, WATCHDOGS, Reaction, ThresholdError, Verdict, Watchdog, Watchdogs
 
+DOCUMENT = Path(__file__).resolve().parents[2] / 'docs' / 'safety.md'
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
 
 
@@ -49,3 +53,16 @@ def test_a_trip_is_counted_once_while_it_lasts() -> None:
 def test_thresholds_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ThresholdError, match=r'tracking_error_slow is 0\.7 and tracking_error_fault is 0\.6'):
         Watchdogs(DEFAULTS | {'tracking_error_slow': 0.7})
+
+
+def test_the_table_in_the_documentation_is_the_table_in_the_code() -> None:
+    rows = re.findall(r'^\| `(\w+)`: .*$', DOCUMENT.read_text(), re.MULTILINE)
+    assert rows == [dog.name for dog in WATCHDOGS]
+    for dog, line in zip(WATCHDOGS, re.findall(r'^\| `\w+`: .*$', DOCUMENT.read_text(), re.MULTILINE), strict=True):
+        _, first, default, reaction, second, fault_default, fault = (cell.strip() for cell in line.split('|')[1:8])
+        assert (first, float(default)) == (f'`{dog.threshold.name}`', dog.threshold.default)
+        assert reaction == dog.reaction.value
+        if dog.fault:
+            assert (second, float(fault_default), fault) == (f'`{dog.fault.name}`', dog.fault.default, 'fault')
+        else:
+            assert (second, fault_default, fault) == ('', '', '')
