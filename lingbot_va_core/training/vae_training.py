@@ -70,6 +70,7 @@ class VAETask:
         episodes: of each data set.
         settings: everything.
         world: the processes; one, as the VAE is small.
+        trained: the transformer has learned something already.
 
     Raises:
         TrainingError: it is not a tiny VAE, or no episode is long enough.
@@ -79,13 +80,18 @@ class VAETask:
     terms = ('l1', 'l2', 'kl', 'psnr')
 
     def __init__(
-        self, model: WorldModel, episodes: Sequence[Sequence[EpisodeViews]], settings: VAESettings, world: World
+        self,
+        model: WorldModel,
+        episodes: Sequence[Sequence[EpisodeViews]],
+        settings: VAESettings,
+        world: World,
+        trained: bool = False,
     ) -> None:
         if not isinstance(model.vae, TinyVAE):
             raise TrainingError(f'the VAE of {model.config.name} is a released one, which is not trained here')
         if world.size > 1:
             raise TrainingError('the VAE is trained by one process; start it without torchrun')
-        self._model, self._settings, self._world = model, settings, world
+        self._model, self._settings, self._world, self._model_is_trained = model, settings, world, trained
         parts: tuple[list[EpisodeViews], list[EpisodeViews]] = ([], [])
         for own in episodes:
             for numbers, part in zip(split_episodes(len(own), settings.loss.holdout), parts, strict=True):
@@ -137,8 +143,15 @@ class VAETask:
         return True
 
     def export(self, folder: Path) -> None:
-        """See `trainer.Task`: the model with this VAE, its latents scaled."""
+        """See `trainer.Task`: the model with this VAE, its latents scaled.
+
+        An untrained transformer is made for latents of no VAE in particular; with heads of zero, the first velocities
+        of its training are zero instead.
+        """
         self._calibrate()
+        if not self._model_is_trained:
+            transformer = self._model.transformer
+            nn.init.zeros_(transformer.proj_out.weight), nn.init.zeros_(transformer.action_proj_out.weight)
         name = f'{self._model.config.name} (VAE trained for {self._settings.run.steps} steps)'
         save_checkpoint(replace(self._model, name=name), folder)
         nn.init.zeros_(self.module.latent_mean)

@@ -99,7 +99,7 @@ def _train_vae(args: argparse.Namespace, places: list[tuple[Path, float]], world
     for dataset in datasets:
         check(dataset)
     model = _model(args, datasets[0].spec.robot)
-    task = VAETask(model, load_views(datasets, model, _progress(args, world)), settings, world)
+    task = VAETask(model, load_views(datasets, model, _progress(args, world)), settings, world, bool(args.model))
     return train(task, settings.run, settings.optimizer, args.out, _document(args, settings), world, not args.quiet)
 
 

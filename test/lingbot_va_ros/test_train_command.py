@@ -43,6 +43,7 @@ def test_two_commands_lead_to_a_checkpoint(data: Dataset, tmp_path: Path, capsys
     weights, trained = (dict(model.transformer.named_parameters()) for model in (before, after))
     assert {name for name in weights if not torch.equal(weights[name], trained[name])}
     assert torch.equal(weights['blocks.0.attn1.to_q.weight'], trained['blocks.0.attn1.to_q.weight'])
+    assert not weights['proj_out.weight'].any() and trained['action_proj_out.weight'].any()
     assert main(command) == 0  # nothing is left to do
 
 
