@@ -2,14 +2,13 @@
 
 import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT, LatentClock
 from lingbot_va_core.robot import ACTION_DIM, RobotProfile
-from lingbot_va_msgs.msg import ActionChunk, ExecutedActions, LatentFrame
+from lingbot_va_msgs.msg import ExecutedActions, LatentFrame
 
 
 class MessageError(ValueError):
@@ -85,42 +84,6 @@ def latent_array(message: LatentFrame) -> np.ndarray:
 def actions_field(actions: np.ndarray) -> array.array:
     """Flatten actions [..., 30] for a message."""
     return array.array('f', np.ascontiguousarray(actions, dtype=np.float32).tobytes())
-
-
-@dataclass(frozen=True)
-class ChunkActions:
-    """A checked action chunk: actions float64 [n, joints] in the order of the profile, times in nanoseconds."""
-
-    start_ns: int
-    actions: np.ndarray
-
-
-def chunk_actions(message: ActionChunk, profile: RobotProfile) -> ChunkActions:
-    """Unpack an action chunk for a robot.
-
-    Raises:
-        MessageError: length, control period, mask or a value is wrong; the message says which and what is expected.
-    """
-    name, clock = f'action chunk {message.chunk}', profile.clock
-    if message.actions_per_latent != clock.actions_per_latent:
-        raise MessageError(
-            f'{name} has {message.actions_per_latent} actions per latent frame; the rates of {profile.name} give '
-            f'{clock.actions_per_latent}'
-        )
-    if to_ns(message.dt) != clock.action_ns:
-        period = to_ns(message.dt)
-        raise MessageError(f'{name} has a control period of {period} ns; {profile.name} has {clock.action_ns} ns')
-    actions = _actions(name, message.actions, message.latent_frames * message.actions_per_latent)
-    if not message.latent_frames:
-        raise MessageError(f'{name} has no latent frame')
-    if not np.array_equal(message.mask, profile.mask):
-        used, expected = (np.flatnonzero(mask).tolist() for mask in (message.mask, profile.mask))
-        raise MessageError(f'{name} uses the channels {used}; {profile.name} has {expected}')
-    joints = profile.from_universal(actions).astype(np.float64)
-    if not np.isfinite(joints).all():
-        row, joint = np.argwhere(~np.isfinite(joints))[0]
-        raise MessageError(f'{name}: action {row} of {profile.joints[joint].name} is {joints[row, joint]}')
-    return ChunkActions(to_ns(message.header.stamp), joints)
 
 
 def executed_array(message: ExecutedActions, clock: LatentClock) -> np.ndarray:

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_messages import make_chunk
 
 from lingbot_va_core.robot import load_profile
 from lingbot_va_msgs.msg import ExecutedActions
 from lingbot_va_ros.conversions import (
     MessageError,
-    chunk_actions,
     executed_array,
     latent_array,
     latent_message,
@@ -53,28 +51,6 @@ def test_a_latent_frame_of_the_wrong_length_is_refused() -> None:
     message.data = message.data[:-2]
     with pytest.raises(MessageError, match=r'latent frame 4 has 1726 bytes; shape \[24, 6, 6\] needs 1728'):
         latent_array(message)
-
-
-def test_a_chunk_becomes_joint_vectors_in_the_order_of_the_profile() -> None:
-    chunk = chunk_actions(make_chunk(), PROFILE)
-    np.testing.assert_allclose(chunk.actions, np.tile(PROFILE.limits('home'), (16, 1)), atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        ({'actions': array.array('f', [0.0] * 450)}, '450 numbers; 16 actions of 30 channels need 480'),
-        ({'latent_frames': 2}, '480 numbers; 32 actions'),
-        ({'latent_frames': 0, 'actions': array.array('f')}, 'no latent frame'),
-        ({'actions_per_latent': 8}, '8 actions per latent frame; the rates of aloha give 16'),
-        ({'dt': to_duration(10_000_000)}, '10000000 ns; aloha has 20000000 ns'),
-        ({'mask': [True] * 30}, 'uses the channels'),
-        ({'actions': array.array('f', [float('nan')] * 480)}, 'action 0 of left_waist is nan'),
-    ],
-)
-def test_a_chunk_that_contradicts_itself_or_the_robot_is_refused(changes: dict, message: str) -> None:
-    with pytest.raises(MessageError, match=f'action chunk 7.*{message}'):
-        chunk_actions(make_chunk(**changes), PROFILE)
 
 
 def test_executed_actions_of_the_wrong_length_are_refused() -> None:
