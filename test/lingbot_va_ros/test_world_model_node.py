@@ -251,7 +251,7 @@ def test_an_asynchronous_chunk_is_ready_before_the_motion_ends_and_follows_it_wi
         stage.executed(episode, 1, np.array(first.actions, np.float32).reshape(16, 30), end)
         third = stage.chunk(episode, 2)
         assert to_ns(third.header.stamp) == end + 2 * frame_ns
-        assert (list(third.observation_indices), list(third.imagined_indices)) == ([0, 1], [2, 3])
+        assert (list(third.observation_indices), list(third.imagined_indices)) == ([1], [2, 3])
         assert third.first_latent_index == 4
 
 
