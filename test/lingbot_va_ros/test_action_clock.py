@@ -1,0 +1,61 @@
+"""A clock that jumps: back, as when a simulation starts again, and ahead, as when the process was held up."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from action_bench import ActionBench, action_bench
+from action_stage import CLOCK, HOME, chunk_of, ramp
+
+from lingbot_va_msgs.msg import DualArmCommand
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def bench() -> Iterator[ActionBench]:
+    with action_bench() as bench:
+        yield bench
+
+
+def move(bench: ActionBench, ticks: int = 10) -> None:
+    """Start an episode and a motion, and let it run for a while."""
+    chunk = chunk_of(ramp(0.5, 4))
+    chunk.episode = bench.begin()
+    bench.send(chunk, bench.now_ns)
+    for _ in range(ticks):
+        bench.tick()
+    assert bench.node._command.action_index >= 0
+
+
+def test_when_the_clock_jumps_back_the_arms_brake_and_hold_and_the_next_episode_starts_from_the_measured_state(
+    bench: ActionBench,
+) -> None:
+    move(bench)
+    before = bench.node._planner.window.positions[0].copy()
+    bench.now_ns -= 500 * SECOND
+    path = np.array([bench.tick()[0].copy() for _ in range(20)])
+    assert bench.counts['clock_jumps'] == 1
+    assert bench.node._command.action_index == DualArmCommand.HOLD
+    assert np.abs(path[0] - before).max() <= 0.5 * 0.02 + 1e-9, 'no step'
+    np.testing.assert_array_equal(path[10:], np.tile(path[-1], (10, 1)))
+
+    bench._measured = elsewhere = HOME + 0.2  # the simulation begins elsewhere
+    bench.begin()
+    bench.tick()
+    np.testing.assert_allclose(bench.node._planner.window.positions[0][:6], elsewhere[:6], atol=1e-9)
+    assert not bench.node._arming.latched
+
+
+def test_a_process_that_was_held_up_goes_on_later_without_catching_up(bench: ActionBench) -> None:
+    move(bench)
+    before = bench.node._planner.window.positions[0].copy()
+    lag = bench.node._planner.timeline.lag_ns
+    bench.now_ns += 25 * CLOCK.action_ns
+    after = bench.tick()[0]
+    assert np.abs(after - before).max() < 0.5 * 0.02 + 20 * 0.02**2
+    assert bench.node._planner.timeline.lag_ns - lag >= 23 * CLOCK.action_ns
+    assert bench.node._watchdogs.trips['tick_period'] == 1
+    for _ in range(70):
+        bench.tick()
+    np.testing.assert_allclose(bench.node._planner.window.positions[0], ramp(0.5, 4)[-1], atol=2e-3)
