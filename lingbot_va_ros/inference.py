@@ -105,9 +105,10 @@ class InferenceThread:
                 take()
                 if self._inputs.empty() and self._due():
                     self._predict()
-            except (ValueError, RuntimeError, ArithmeticError) as error:
+            except Exception as error:  # a thread has no caller to tell
+                foreseen = isinstance(error, (ValueError, RuntimeError, ArithmeticError))
                 episode, self._episode = self._episode, 0
-                self._on_failure(episode, str(error))
+                self._on_failure(episode, str(error) if foreseen else f'unexpected {type(error).__name__}: {error}')
 
     def _wait_s(self) -> float | None:
         """Seconds to wait for an input before the next prediction is due; None: it depends on an input."""
