@@ -89,6 +89,7 @@ class VirtualEpisode:
     Attributes:
         now_ns: virtual time, from 0 at the beginning of an episode.
         succeeded: whether the plant reported success, which ends the episode.
+        stopped: whether a gross target was refused, which ends it, too, as it does on the robot.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class VirtualEpisode:
             latent_frames: predict no more once so many are planned, and end when they are executed; None: no limit.
         """
         self._begin(instruction)
-        while self.now_ns < time_limit_ns and not self.succeeded:
+        while self.now_ns < time_limit_ns and not self.succeeded and not self.stopped:
             self._deliver()
             self._predict(latent_frames)
             for frame in self._move():
@@ -144,7 +145,7 @@ class VirtualEpisode:
             self.succeeded = self._plant.success
 
     def _begin(self, instruction: str) -> None:
-        self.now_ns, self.succeeded = 0, False
+        self.now_ns, self.succeeded, self.stopped = 0, False, False
         self._session.start(instruction)
         self._pacer.restart()
         self._encoder.reset()
@@ -203,7 +204,8 @@ class VirtualEpisode:
         self.now_ns += self._clock.action_ns
         timeline.advance(self.now_ns)
         window = timeline.window(1)
-        if window is None:
+        self.stopped = window is not None and bool(self._filter.gross(window.values[0][joints]).any())
+        if window is None or self.stopped:
             self._filter.brake()
         else:
             self._action = window.values[0]

@@ -13,6 +13,7 @@ COMMANDS = {
     'up': 'bring a graph up and watch it',
     'collect': 'let a scripted expert make demonstrations in simulation',
     'train': 'train a model on recorded episodes',
+    'eval': 'measure how often a checkpoint solves a task',
     'record': 'record a running graph into a bag',
     'bench': 'measure speed and memory',
     'checkpoint': 'convert a checkpoint to another layout, type or variant',

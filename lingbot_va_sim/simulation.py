@@ -33,6 +33,7 @@ class Simulation:
         time_ns: simulation time; it runs on over resets.
         reward: stage of the task that is reached now, 0 to 4.
         succeeded: whether success was ever reached since the reset.
+        held: whether it is reached now and can last, see `Task.held`.
     """
 
     def __init__(self, profile: RobotProfile, task: str, seed: int = 0) -> None:
@@ -144,5 +145,7 @@ class Simulation:
         self.close()
 
     def _judge(self) -> None:
-        self.reward = self.task.reward(Contacts(self._geom_names, self.data.contact.geom.tolist()))
+        contacts = Contacts(self._geom_names, self.data.contact.geom.tolist())
+        self.reward = self.task.reward(contacts)
         self.succeeded = self.succeeded or self.success
+        self.held = self.success and self.task.held(contacts)

@@ -59,12 +59,19 @@ class Task(Protocol):
     def reward(self, contacts: Contacts) -> int:
         """Return the stage that has been reached, 0 to MAX_REWARD, which is success."""
 
+    def held(self, contacts: Contacts) -> bool:
+        """Whether success can last: no hand that should have let go is still in touch; asked at success only."""
+
 
 class _SceneTask:
     """A task whose scene has all its objects."""
 
     def furnish(self, spec: mujoco.MjSpec) -> None:
         """Add nothing."""
+
+    def held(self, contacts: Contacts) -> bool:
+        """Nothing has to be let go."""
+        return True
 
 
 class TransferCube(_SceneTask):
@@ -84,6 +91,10 @@ class TransferCube(_SceneTask):
         if contacts.touch('red_box', RIGHT_FINGER):
             return 2 if lifted else 1
         return 0
+
+    def held(self, contacts: Contacts) -> bool:
+        """The left arm has the cube alone, which the published stages do not ask for."""
+        return not contacts.touch((RIGHT_FINGER, 'vx300s_right/10_left_gripper_finger'), 'red_box')
 
 
 class Insertion(_SceneTask):
@@ -146,6 +157,10 @@ class HandOver:
         if any(right):
             return 3 if lifted and any(left) else 2 if lifted else 1
         return 0
+
+    def held(self, contacts: Contacts) -> bool:
+        """Success says so already."""
+        return True
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (TransferCube(), Insertion(), HandOver())}

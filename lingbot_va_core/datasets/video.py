@@ -21,11 +21,13 @@ KEY_FRAME_S = 2
 class VideoWriter:
     """Encodes RGB images as they come; memory does not grow with their number."""
 
-    def __init__(self, path: Path, view: View, period_ns: int) -> None:
+    def __init__(self, path: Path, view: View, period_ns: int, crf: int | None = None) -> None:
+        """Begin a file; `crf` is the constant rate factor of H.264 where quality may be less than that of data."""
+        options = OPTIONS if crf is None else OPTIONS | {'crf': str(crf)}
         self._view = view
         self._rate = Fraction(NANOSECONDS, period_ns)
         self._container = av.open(str(path), 'w', format='mp4')
-        self._stream = self._container.add_stream(CODEC, rate=self._rate, options=OPTIONS)
+        self._stream = self._container.add_stream(CODEC, rate=self._rate, options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = view.width, view.height, 'yuv420p'
         self._stream.codec_context.gop_size = round(KEY_FRAME_S * self._rate)
         self._count = 0

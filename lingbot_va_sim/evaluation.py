@@ -1,0 +1,242 @@
+"""How often a policy solves a task: episodes in virtual time, in several processes, each the same wherever it runs."""
+
+import atexit
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from lingbot_va_core.checkpoint import WorldModel, load_model
+from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.motion import ChunkError
+from lingbot_va_core.pacing import Pacer
+from lingbot_va_core.robot import load_profile
+from lingbot_va_core.session import MODES, Session, SessionError
+from lingbot_va_core.streaming import StreamingEncoder
+from lingbot_va_core.virtual_time import VirtualEpisode
+from lingbot_va_sim.disturbances import DISTURBANCES, draw_disturbance
+from lingbot_va_sim.episode_film import Film, imagined
+from lingbot_va_sim.errors import SimulationError
+from lingbot_va_sim.plant import SimulatedPlant
+from lingbot_va_sim.simulation import Simulation
+from lingbot_va_sim.tasks import find_task
+
+SEEDS = 2**32
+LATENCY_MS = 100.0  # from the beginning of a prediction until its chunk is there
+OBSERVATION_MS = 20.0  # from the newest image of a latent frame until the session knows it
+LEAD_MS = 20.0  # of the graph's world_model node
+TIME_LIMIT_S = 20.0  # two to three times what the experts take
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated. Episode k depends on `seed` + k alone: the start, the noise that is denoised, the disturbance.
+
+    Attributes:
+        robot: a profile's name or file.
+        task: of the simulation.
+        checkpoint: folder or Hub id; None: an untrained model of the preset `preset`.
+        modes: of the session, one after the other.
+        episodes: in each mode.
+        latency_ms: virtual time that a prediction takes.
+        chunk: latent frames per chunk, in place of the checkpoint's; its history stays as long.
+        disturbance: one of DISTURBANCES, or None.
+        time_limit_s: of an episode, in virtual time.
+        device: of the model.
+        filmed: so many episodes of each mode are filmed.
+    """
+
+    robot: str = 'aloha'
+    task: str = 'transfer_cube'
+    checkpoint: str | None = None
+    preset: str = 'tiny'
+    modes: tuple[str, ...] = ('fdm',)
+    episodes: int = 50
+    seed: int = 0
+    latency_ms: float = LATENCY_MS
+    chunk: int | None = None
+    disturbance: str | None = None
+    time_limit_s: float = TIME_LIMIT_S
+    device: str = 'cpu'
+    filmed: int = 0
+
+    def check(self) -> None:
+        """Refuse what cannot be done before a process is started; raises ValueError subclasses."""
+        profile = load_profile(self.robot)
+        if not find_task(self.task).robot.fits(profile):
+            raise SimulationError(f'{self.task} is no task of {profile.name}; choose another task or robot')
+        if not 0 <= self.seed < SEEDS:
+            raise SimulationError(f'seed is {self.seed}; it must be from 0 to {SEEDS - 1}')
+        if not 0 < self.episodes <= SEEDS - self.seed:
+            raise SimulationError(f'{self.episodes} episodes from seed {self.seed} on; give 1 to {SEEDS - self.seed}')
+        if not 0 <= self.latency_ms <= 60_000:
+            raise SimulationError(f'latency_ms is {self.latency_ms:g}; it must be from 0 to 60000')
+        if not 0 < self.time_limit_s <= 3600:
+            raise SimulationError(f'the time limit is {self.time_limit_s:g} s; it must be above 0 and at most 3600')
+        if self.chunk is not None and not 1 <= self.chunk <= 64:
+            raise SimulationError(f'chunk is {self.chunk}; it must be from 1 to 64 latent frames')
+        if unknown := [mode for mode in self.modes if mode not in MODES]:
+            raise SimulationError(f"mode is '{unknown[0]}'; choose one of {', '.join(MODES)}")
+        if self.disturbance is not None and self.disturbance not in DISTURBANCES:
+            raise SimulationError(
+                f"the disturbance is '{self.disturbance}'; choose one of {', '.join(DISTURBANCES)}, or none"
+            )
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise SimulationError(f"device '{self.device}' cannot be used ({reason}); choose cpu") from error
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What became of an episode; times in s of virtual time.
+
+    Attributes:
+        success: solved, and stayed so for a second, within the time limit.
+        completion_s: when it was solved for good; None without success.
+        duration_s: when it ended.
+        stage: the highest that was reached, 0 to 4; 4 without success: not held, or not by the right hand alone.
+        chunks: that were carried out.
+        disturbed_s: when the disturbance happened; None: it did not.
+        problem: why the session gave up, or ''.
+        model: its name.
+        chunk_frames: latent frames per chunk.
+        wall_s: how long it took to compute.
+        film: what was filmed of it.
+    """
+
+    mode: str
+    index: int
+    seed: int
+    success: bool
+    completion_s: float | None
+    duration_s: float
+    stage: int
+    chunks: int
+    disturbed_s: float | None
+    problem: str
+    model: str = field(compare=False, default='')
+    chunk_frames: int = 0
+    wall_s: float = field(compare=False, default=0.0)
+    film: Film | None = field(compare=False, default=None)
+
+
+def evaluate(plan: Plan, workers: int) -> Iterator[Episode]:
+    """Run the episodes, each on one thread, and yield them as they end, in any order; call `plan.check` before.
+
+    Raises:
+        SimulationError, CheckpointError, ConfigError: the model cannot be run so.
+        RuntimeError: a process died.
+    """
+    wanted = [(mode, index) for mode in plan.modes for index in range(plan.episodes)]
+    if workers == 1:
+        with closing(Evaluator(plan)) as evaluator:
+            yield from (evaluator.run(mode, index) for mode, index in wanted)
+        return
+    context = multiprocessing.get_context('spawn')
+    executor = ProcessPoolExecutor(min(workers, len(wanted)), context, _Worker.start, (plan,))
+    try:
+        for done in as_completed([executor.submit(_Worker.run, mode, index) for mode, index in wanted]):
+            yield done.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+class Evaluator:
+    """Runs any episode of a plan, in this process."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Load model and scene; raises as `evaluate`."""
+        torch.set_num_threads(1)
+        self._plan, self._profile = plan, load_profile(plan.robot)
+        model = load_model(plan.checkpoint, plan.preset, self._profile, device=plan.device)
+        self.model = model if plan.chunk is None else with_chunk(model, plan.chunk)
+        simulation = Simulation(self._profile, plan.task, plan.seed)
+        self._rig = simulation.camera_rig()
+        self._plant = SimulatedPlant(simulation, self._rig)
+        self._encoder = StreamingEncoder(
+            model.vae, self.model.config.rollout, len(self._profile.cameras), self.model.device
+        )
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        self._rig.close()
+
+    def run(self, mode: str, index: int) -> Episode:
+        """Run an episode to its end."""
+        plan, plant, model, seed = self._plan, self._plant, self.model, self._plan.seed + index
+        began, clock = time.perf_counter(), self._profile.clock
+        filmed = index < plan.filmed
+        plant.begin(seed, draw_disturbance(plan.disturbance, seed) if plan.disturbance else None, filmed)
+        episode = VirtualEpisode(
+            Session(model, mode, seed),
+            Pacer(clock, mode, round(LEAD_MS * 1e6)),
+            self._profile,
+            plant,
+            self._encoder,
+            round(plan.latency_ms * 1e6),
+            round(OBSERVATION_MS * 1e6),
+        )
+        chunks, problem = [], ''
+        try:
+            chunks.extend(episode.run(plant.simulation.task.instruction, round(plan.time_limit_s * NANOSECONDS)))
+        except (SessionError, ChunkError) as error:  # as in the graph, where such a task has failed
+            problem = str(error)
+        if episode.stopped:
+            problem = 'a joint was to go farther than it can in a second at full speed'
+        film = None
+        if filmed:
+            real = [(step * clock.action_ns, image) for step, image in plant.shots]
+            film = Film(real, imagined(model, plant.first, chunks))
+        dt = clock.action_ns / NANOSECONDS
+        solved = plant.success and not problem
+        return Episode(
+            mode=mode,
+            index=index,
+            seed=seed,
+            success=solved,
+            completion_s=round(plant.held_from * dt, 6) if solved else None,
+            duration_s=round(plant.steps * dt, 6),
+            stage=plant.stage,
+            chunks=len(chunks),
+            disturbed_s=None if plant.disturbed_at is None else round(plant.disturbed_at * dt, 6),
+            problem=problem,
+            model=model.name,
+            chunk_frames=model.config.rollout.chunk_frames,
+            wall_s=time.perf_counter() - began,
+            film=film,
+        )
+
+
+def with_chunk(model: WorldModel, frames: int) -> WorldModel:
+    """Return the model with other chunks, and at least as many latent frames of history before them."""
+    rollout = model.config.rollout
+    history = (rollout.attn_window // 2 - 1) * rollout.chunk_frames
+    window = 2 * (1 - -history // frames)
+    rollout = replace(rollout, chunk_frames=frames, attn_window=window)
+    return replace(model, config=replace(model.config, rollout=rollout))
+
+
+class _Worker:
+    """What a process keeps from episode to episode; made with the first one, so that its errors reach the caller."""
+
+    plan: Plan
+    evaluator: Evaluator | None = None
+
+    @staticmethod
+    def start(plan: Plan) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends the pool
+        _Worker.plan = plan
+
+    @staticmethod
+    def run(mode: str, index: int) -> Episode:
+        if _Worker.evaluator is None:
+            _Worker.evaluator = Evaluator(_Worker.plan)
+            atexit.register(_Worker.evaluator.close)
+        return _Worker.evaluator.run(mode, index)
