@@ -139,11 +139,15 @@ def evaluate(plan: Plan, workers: int) -> Iterator[Episode]:
         with closing(Evaluator(plan)) as evaluator:
             yield from (evaluator.run(mode, index) for mode, index in wanted)
         return
-    context = multiprocessing.get_context('spawn')
+    context, others = multiprocessing.get_context('spawn'), set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(min(workers, len(wanted)), context, _Worker.start, (plan,))
     try:
         for done in as_completed([executor.submit(_Worker.run, mode, index) for mode, index in wanted]):
             yield done.result()
+    except BaseException:  # nobody waits for the episodes that are running
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
 
