@@ -18,8 +18,16 @@ system:
 demo: setup
 	$(VENV)/bin/lingbot-va demo $(ARGS)
 
+# Tests of the running graph have the machine to themselves, the others share it.
 test: setup
+ifdef ARGS
 	$(VENV)/bin/python -m pytest $(ARGS)
+else
+	@failed=0; \
+	$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --ignore test/lingbot_va_ros || failed=1; \
+	$(VENV)/bin/python -m pytest test/lingbot_va_ros || failed=1; \
+	exit $$failed
+endif
 
 bench: setup
 	$(VENV)/bin/lingbot-va bench nodes $(ARGS)
