@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lingbot_va_core.pacing import Pacer, Placement
+from lingbot_va_core.prediction_error import PredictionError, PredictionErrors
 from lingbot_va_core.robot import ACTION_DIM
 from lingbot_va_core.session import Chunk, Session
 from lingbot_va_core.world_model import WorldModel
@@ -37,9 +38,10 @@ class Prediction:
 class InferenceThread:
     """Runs a session in a thread of its own, so that the node goes on to answer while it predicts.
 
-    All methods may be called from any thread and return at once. `on_busy` (episode), `on_prediction` and `on_failure`
-    (episode, reason) are called from the thread. Inputs of an episode other than the running one are ignored, and
-    whoever takes a prediction must compare its episode, which may have ended while it was computed.
+    All methods may be called from any thread and return at once. `on_busy` (episode), `on_prediction`, `on_error`
+    (episode, error, stamp) and `on_failure` (episode, reason) are called from the thread. Inputs of an episode other
+    than the running one are ignored, and whoever takes a prediction must compare its episode, which may have ended
+    while it was computed.
 
     Args:
         session: the closed loop; it decides what a chunk can be predicted from.
@@ -56,15 +58,18 @@ class InferenceThread:
         simulated: bool,
         on_busy: Callable[[int], None],
         on_prediction: Callable[[Prediction], None],
+        on_error: Callable[[int, PredictionError, int], None],
         on_failure: Callable[[int, str], None],
     ) -> None:
         self._session, self._pacer, self._now = session, pacer, now
         self._longest_wait_s = SIMULATED_WAIT_S if simulated else threading.TIMEOUT_MAX
-        self._on_busy, self._on_prediction, self._on_failure = on_busy, on_prediction, on_failure
+        self._on_busy, self._on_prediction, self._on_error = on_busy, on_prediction, on_error
+        self._on_failure = on_failure
         self._inputs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._episode = 0
-        self._paused = False
+        self._paused = self._grounding = False
         self._stamps: dict[int, int] = {}
+        self._errors = PredictionErrors()
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
         self._thread.start()
 
@@ -87,6 +92,10 @@ class InferenceThread:
     def pause(self, paused: bool) -> None:
         """Say whether the motion is paused: the rest of it then comes later, and so does the next prediction."""
         self._inputs.put(lambda: setattr(self, '_paused', paused))
+
+    def ground(self, episode: int) -> None:
+        """Let the next prediction of an episode wait until it needs nothing that is imagined."""
+        self._inputs.put(lambda: setattr(self, '_grounding', self._grounding or episode == self._episode))
 
     def close(self) -> None:
         """End the thread after what it is doing."""
@@ -112,7 +121,7 @@ class InferenceThread:
 
     def _wait_s(self) -> float | None:
         """Seconds to wait for an input before the next prediction is due; None: it depends on an input."""
-        if not self._episode or self._paused or not self._session.ready:
+        if not self._episode or self._paused or self._grounding or not self._session.ready:
             return None
         return min(max(self._pacer.begin_ns - self._now(), 0) * 1e-9, self._longest_wait_s)
 
@@ -120,11 +129,15 @@ class InferenceThread:
         """Whether to predict now: when nothing is left to be executed, or when the chunk would else be late."""
         if not self._episode or not self._session.ready:
             return False
-        return self._session.complete or (not self._paused and self._now() >= self._pacer.begin_ns)
+        if self._paused or self._grounding:
+            return self._session.complete
+        return self._session.complete or self._now() >= self._pacer.begin_ns
 
     def _begin(self, episode: int, instruction: str) -> None:
         self._episode = episode
+        self._grounding = False
         self._stamps.clear()
+        self._errors = PredictionErrors()
         self._pacer.restart()
         if episode:
             self._session.start(instruction)
@@ -134,6 +147,8 @@ class InferenceThread:
             self._session.observe(index, latent)
             self._stamps.setdefault(index, stamp_ns)
             self._pacer.observed(stamp_ns, self._now())
+            for error in self._errors.observe(index, latent):
+                self._on_error(episode, error, self._stamps.get(error.index, stamp_ns))
 
     def _executed(self, episode: int, index: int, actions: np.ndarray, end_ns: int) -> None:
         if episode == self._episode:
@@ -142,8 +157,10 @@ class InferenceThread:
 
     def _predict(self) -> None:
         started_ns = self._now()
+        self._grounding = False
         self._on_busy(self._episode)
         chunk = self._session.predict()
+        self._errors.imagine(chunk)
         stamps = tuple(self._stamps.pop(i) for i in chunk.observation_indices)
         now = self._now()
         placement = self._pacer.predicted(started_ns, now, chunk.first_latent_index, len(chunk.actions))

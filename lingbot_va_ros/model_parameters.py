@@ -6,11 +6,20 @@ from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_model
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_ros.managed_node import ManagedNode, Parameter
 
+AUTO = 'auto'
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
+
 MODEL_PARAMETERS = (
     Parameter('preset', 'tiny', 'Configuration of an untrained model, where no checkpoint is given.'),
     Parameter('checkpoint', '', 'Checkpoint folder; empty: an untrained model from the preset.'),
     Parameter('model_seed', 0, "Seed of an untrained model's weights.", lower=0, upper=2**31 - 1),
     Parameter('device', 'cpu', 'Torch device, such as cpu or cuda:0.'),
+    Parameter(
+        'dtype',
+        AUTO,
+        'Of the transformer; auto: bfloat16 on a GPU, float32 on the CPU.',
+        choices=(AUTO, *DTYPES),
+    ),
     Parameter('torch_threads', 1, 'Threads of one torch operator on the CPU.', lower=1, upper=256),
 )
 
@@ -23,7 +32,7 @@ def load(node: ManagedNode, profile: RobotProfile) -> WorldModel:
     """
     torch.set_num_threads(node.value('torch_threads'))
     try:
-        torch.empty(0, device=node.value('device'))
+        device = torch.empty(0, device=node.value('device')).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"device '{node.value('device')}' cannot be used ({reason}); choose cpu") from error
@@ -32,5 +41,13 @@ def load(node: ManagedNode, profile: RobotProfile) -> WorldModel:
         node.value('preset'),
         profile,
         seed=node.value('model_seed'),
-        device=node.value('device'),
+        device=device,
+        dtype=dtype_of(node.value('dtype'), device),
     )
+
+
+def dtype_of(choice: str, device: torch.device) -> torch.dtype:
+    """Return the transformer's type for a value of `dtype` and the device that it runs on."""
+    if choice == AUTO:
+        return torch.float32 if device.type == 'cpu' else torch.bfloat16
+    return DTYPES[choice]

@@ -5,16 +5,19 @@ from functools import partial
 
 import cv2
 import numpy as np
+import torch
 from cv_bridge import CvBridge, CvBridgeError
 from sensor_msgs.msg import Image
 
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.imagined_stream import ImaginedStream
 from lingbot_va_core.robot import load_profile
 from lingbot_va_core.sampling import FrameSampler, FrameSet
-from lingbot_va_core.streaming import StreamingEncoder
+from lingbot_va_core.streaming import StreamingDecoder, StreamingEncoder
 from lingbot_va_msgs.msg import Episode, ExecutedActions, LatentFrame
 from lingbot_va_ros import qos
-from lingbot_va_ros.conversions import latent_message, missing_latent_message, to_ns
+from lingbot_va_ros.conversions import MessageError, latent_array, latent_message, missing_latent_message, to_ns
+from lingbot_va_ros.imagined_images import ImaginedImages, imagined_topic
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, run
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
 
@@ -55,6 +58,16 @@ class PerceptionNode(ManagedNode):
         self._encoder.encode([blank] * VIDEO_FRAMES_PER_LATENT)
         self._bridge = CvBridge()
         self._publisher = self.publisher(LatentFrame, 'latents', qos.STREAM)
+        self._latent_shape = model.config.latent_shape
+        self._imagined = ImaginedImages(
+            ImaginedStream(StreamingDecoder(model.vae, model.config.rollout, len(profile.cameras), model.device)),
+            model.device,
+            profile.cameras,
+            [self.publisher(Image, imagined_topic(camera), qos.SENSOR) for camera in profile.cameras],
+            lambda: self.get_clock().now().nanoseconds,
+        )
+        self.on_teardown(self._imagined.close)
+        self.subscription(LatentFrame, 'imagined', self._on_imagined, qos.STREAM)
         for number, camera in enumerate(profile.cameras):
             self.subscription(Image, camera.image_topic, partial(self._on_image, number), qos.SENSOR)
         self.subscription(Episode, 'episode', self._on_episode, qos.LATCHED)
@@ -86,6 +99,7 @@ class PerceptionNode(ManagedNode):
         self._asked = 1  # next latent frame to ask the sampler for
         self._frames: list[FrameSet] = []
         self._encoder.reset()
+        self._imagined.begin()
         newest = self._sampler.newest_ns
         if newest is not None and newest > self.get_clock().now().nanoseconds:
             self._sampler.clear()  # the clock was set back
@@ -178,13 +192,29 @@ class PerceptionNode(ManagedNode):
         started = time.perf_counter()
         group, self._frames = self._frames, []
         images = [[self._rgb(image) for image in each.frames] for each in group]
-        latent = self._encoder.encode(images)[0].numpy()
+        latent = self._encoder.encode(images)[0]
         stamps = [each.stamp_ns for each in group]
-        message = latent_message(latent, self._episode.episode, self._index, stamps, self._model_name, self._profile)
+        message = latent_message(
+            latent.numpy(), self._episode.episode, self._index, stamps, self._model_name, self._profile
+        )
         self._publisher.publish(message)
+        self._imagined.observe(self._index, latent)
         self._index += 1
         self._counts['latent_frames'] += 1
         self._encode_ms = 1e3 * (time.perf_counter() - started)
+
+    def _on_imagined(self, message: LatentFrame) -> None:
+        """Show what the world model imagines; a message that cannot be shown is ignored."""
+        if message.episode != self._episode.episode or len(message.frame_stamps) != VIDEO_FRAMES_PER_LATENT:
+            return
+        try:
+            latent = latent_array(message)
+        except MessageError as error:
+            self.get_logger().warning(str(error), throttle_duration_sec=1.0)
+            return
+        if latent.shape == self._latent_shape:
+            stamps = [to_ns(stamp) for stamp in message.frame_stamps]
+            self._imagined.imagine(message.index, torch.from_numpy(latent), stamps)
 
     def update_diagnostics(self) -> None:
         """Say which camera is silent or refused, and the counters since activation."""
@@ -209,6 +239,7 @@ class PerceptionNode(ManagedNode):
             message,
             images_dropped=self._sampler.dropped,
             encode_ms=f'{self._encode_ms:.2f}',
+            imagined_decoded=self._imagined.decoded,
             model=self._model_name,
             **self._counts,
         )

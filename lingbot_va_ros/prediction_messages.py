@@ -1,10 +1,12 @@
-"""The messages that carry a prediction: the action chunk, and the latent frames that the model imagined with it."""
+"""The messages of a prediction: the action chunk, the frames imagined with it, and how far they were from what came."""
 
 from collections.abc import Iterator
 
 from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.prediction_error import PredictionError
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_msgs.msg import ActionChunk, LatentFrame
+from lingbot_va_msgs.msg import PredictionError as PredictionErrorMessage
 from lingbot_va_ros.conversions import actions_field, latent_message, to_duration, to_time
 from lingbot_va_ros.inference import Prediction
 
@@ -26,6 +28,7 @@ def chunk_message(prediction: Prediction, mode: int, model: str, profile: RobotP
         observation_indices=list(chunk.observation_indices),
         observation_stamps=[to_time(stamp) for stamp in prediction.observation_stamps],
         imagined_indices=list(chunk.imagined_indices),
+        executed_indices=list(chunk.executed_indices),
         grounding_ms=1e3 * chunk.grounding_s,
         video_ms=1e3 * chunk.video_s,
         action_ms=1e3 * chunk.action_s,
@@ -46,3 +49,12 @@ def imagined_messages(prediction: Prediction, model: str, profile: RobotProfile)
         message = latent_message(latent, prediction.episode, chunk.first_latent_index + i, stamps, model, profile)
         message.imagined = True
         yield message
+
+
+def error_message(episode: int, error: PredictionError, stamp_ns: int) -> PredictionErrorMessage:
+    """Pack a prediction error; `stamp_ns` is that of the real frame."""
+    message = PredictionErrorMessage(
+        episode=episode, latent_index=error.index, chunk=error.chunk, error=error.error, change=error.change
+    )
+    message.header.stamp = to_time(stamp_ns)
+    return message

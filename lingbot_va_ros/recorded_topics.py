@@ -10,7 +10,16 @@ from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from lingbot_va_core.robot import Arm, RobotProfile
-from lingbot_va_msgs.msg import ActionChunk, ActionState, DualArmCommand, Episode, ExecutedActions, LatentFrame, Status
+from lingbot_va_msgs.msg import (
+    ActionChunk,
+    ActionState,
+    DualArmCommand,
+    Episode,
+    ExecutedActions,
+    LatentFrame,
+    PredictionError,
+    Status,
+)
 from lingbot_va_ros.qos import CHUNK, COMMAND, DIAGNOSTICS, LATCHED, SENSOR, STREAM, TRAJECTORY
 
 JOINT_MESSAGES = {'joint_trajectory': JointTrajectory, 'joint_group': Float64MultiArray, 'joint_state': JointState}
@@ -44,6 +53,7 @@ def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
         RecordedTopic('episode', Episode, LATCHED),
         RecordedTopic('latents', LatentFrame, STREAM),
         RecordedTopic('imagined', LatentFrame, STREAM),
+        RecordedTopic('prediction_error', PredictionError, STREAM),
         RecordedTopic('action_chunk', ActionChunk, CHUNK),
         RecordedTopic('executed_actions', ExecutedActions, STREAM),
         RecordedTopic('command', DualArmCommand, COMMAND),

@@ -4,6 +4,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from lingbot_va_core.prediction_error import PredictionError
+
 SLOWEST = 0.05  # speed of the arms below which nothing is expected sooner
 
 
@@ -68,6 +70,7 @@ class Task:
         restarts: episodes that were given up.
         started_ns: on the node's clock.
         checked_ns: the node's clock when it was last looked at.
+        error: the newest prediction error of this episode.
         latent_at: when a latent frame last came, or none was awaited, `time.monotonic`.
     """
 
@@ -80,6 +83,7 @@ class Task:
     all_chunks: int = 0
     restarts: int = 0
     progress: Progress = field(default_factory=Progress)
+    error: PredictionError | None = None
     latent_at: float = field(default_factory=time.monotonic)
     outcome: int = 0
     message: str = ''
@@ -90,7 +94,7 @@ class Task:
 
     def restart(self, episode: int) -> None:
         """Go on in another episode, from nothing but what will be observed in it."""
-        self.episode, self.chunks, self.progress = episode, 0, Progress()
+        self.episode, self.chunks, self.progress, self.error = episode, 0, Progress(), None
         self.restarts += 1
 
     def look_at_clock(self, now_ns: int) -> bool:

@@ -1,5 +1,6 @@
 """The node that runs episodes: real latents and executed actions in, imagined latents and action chunks out."""
 
+import math
 import threading
 import time
 
@@ -11,10 +12,12 @@ from std_srvs.srv import Trigger
 
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.pacing import LATE, Pacer
+from lingbot_va_core.prediction_error import PredictionError
 from lingbot_va_core.robot import ACTION_DIM, load_profile
 from lingbot_va_core.session import Session
 from lingbot_va_msgs.action import RunTask
 from lingbot_va_msgs.msg import ActionChunk, ActionState, Episode, ExecutedActions, LatentFrame, Status
+from lingbot_va_msgs.msg import PredictionError as PredictionErrorMessage
 from lingbot_va_msgs.srv import SetInstruction
 from lingbot_va_ros import qos
 from lingbot_va_ros.conversions import MessageError, executed_array, latent_array, to_duration, to_ns
@@ -22,12 +25,14 @@ from lingbot_va_ros.inference import InferenceThread, Prediction, warm_up
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, log_at, run
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
 from lingbot_va_ros.modes import MODES
-from lingbot_va_ros.prediction_messages import chunk_message, imagined_messages
+from lingbot_va_ros.prediction_messages import chunk_message, error_message, imagined_messages
 from lingbot_va_ros.task import Task
 
 MAX_INSTRUCTION = 512
 POLL_S = 0.05
 FEEDBACK_S = 0.5
+CANCEL_S = 0.001
+GROUND, HOLD = 'ground', 'hold'
 STOPPED = (ActionState.FAULT, ActionState.E_STOPPED)
 
 
@@ -46,6 +51,19 @@ class WorldModelNode(ManagedNode):
         Parameter('instruction', '', 'Instruction of run_task goals that carry none.'),
         Parameter('latent_timeout_s', 3.0, 'A latent frame that is later than its motion by more is lost.', 0.1, 60.0),
         Parameter('observation_timeout_s', 30.0, 'A task fails without latent frames for longer.', 0.5, 600.0),
+        Parameter(
+            'max_prediction_error',
+            0.0,
+            'Above it, imagination is not relied on (docs/nodes.md); 0: it always is.',
+            0.0,
+            1e3,
+        ),
+        Parameter(
+            'on_prediction_error',
+            GROUND,
+            'Above max_prediction_error the next chunk waits until all is real, or the arms hold at once.',
+            choices=(GROUND, HOLD),
+        ),
     )
 
     def __init__(self) -> None:
@@ -63,7 +81,8 @@ class WorldModelNode(ManagedNode):
         self._instruction = self.value('instruction')
         self._lock = threading.Lock()
         self._task: Task | None = None
-        self._tasks = self._episodes = self._restarts = 0
+        self._goal: ServerGoalHandle | None = None
+        self._tasks = self._episodes = self._restarts = self._distrusted = 0
         self._action_state = ActionState(speed=1.0)
         self._status = Status(model=model.name, speed=1.0)
         self._last_outcome, self._last_failed = '', False
@@ -74,12 +93,14 @@ class WorldModelNode(ManagedNode):
             self.value('use_sim_time'),
             self._on_busy,
             self._on_prediction,
+            self._on_error,
             self._on_failure,
         )
         self.on_teardown(self._inference.close)
         self._episode_publisher = self.publisher(Episode, 'episode', qos.LATCHED)
         self._chunk_publisher = self.publisher(ActionChunk, 'action_chunk', qos.CHUNK)
         self._imagined_publisher = self.publisher(LatentFrame, 'imagined', qos.STREAM)
+        self._error_publisher = self.publisher(PredictionErrorMessage, 'prediction_error', qos.STREAM)
         self._status_publisher = self.publisher(Status, 'status', qos.LATCHED)
         self.subscription(LatentFrame, 'latents', self._on_latent, qos.STREAM)
         self.subscription(ExecutedActions, 'executed_actions', self._on_executed, qos.STREAM)
@@ -94,7 +115,7 @@ class WorldModelNode(ManagedNode):
             'run_task',
             self._run_task,
             goal_callback=self._on_goal,
-            cancel_callback=lambda handle: CancelResponse.ACCEPT,
+            cancel_callback=self._on_cancel,
             callback_group=ReentrantCallbackGroup(),
         )
         self.on_teardown(server.destroy)
@@ -124,12 +145,19 @@ class WorldModelNode(ManagedNode):
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
+    def _on_cancel(self, goal: ServerGoalHandle) -> CancelResponse:
+        """End the task at once: the arms hold before the client has its answer."""
+        if goal is self._goal:
+            self._end(RunTask.Result.CANCELED, 'canceled')
+        return CancelResponse.ACCEPT
+
     def _run_task(self, goal: ServerGoalHandle) -> RunTask.Result:
         """Run one episode; blocks a thread of its own until somebody ends it."""
         task = self._begin(goal.request)
         if task is None:
             goal.abort()
             return RunTask.Result(outcome=RunTask.Result.FAILED, message='another task was started at the same time')
+        self._goal = goal
         feedback_at = time.monotonic()
         while not task.done.wait(POLL_S):
             if goal.is_cancel_requested:
@@ -138,11 +166,11 @@ class WorldModelNode(ManagedNode):
                 self._watch(task)
             if time.monotonic() - feedback_at >= FEEDBACK_S:
                 feedback_at = time.monotonic()
-                elapsed = to_duration(task.elapsed_ns)
-                goal.publish_feedback(
-                    RunTask.Feedback(elapsed=elapsed, chunks=task.all_chunks, state=self._status.state)
-                )
+                goal.publish_feedback(self._feedback(task))
+        self._goal = None
         if task.outcome == RunTask.Result.CANCELED:
+            while not goal.is_cancel_requested:  # it becomes so when `_on_cancel` has returned
+                time.sleep(CANCEL_S)
             goal.canceled()
         elif task.outcome == RunTask.Result.FAILED:
             goal.abort()
@@ -155,6 +183,19 @@ class WorldModelNode(ManagedNode):
             episode=task.episode,
             chunks=task.all_chunks,
             elapsed=to_duration(task.elapsed_ns),
+        )
+
+    def _feedback(self, task: Task) -> RunTask.Feedback:
+        status = self._status
+        return RunTask.Feedback(
+            elapsed=to_duration(task.elapsed_ns),
+            episode=task.episode,
+            chunks=task.all_chunks,
+            state=status.state,
+            mode=self._mode,
+            latency_ms=status.latency_ms,
+            margin_ms=status.margin_ms,
+            prediction_error=task.error.error if task.error else math.nan,
         )
 
     def _watch(self, task: Task) -> None:
@@ -312,6 +353,24 @@ class WorldModelNode(ManagedNode):
     def _on_failure(self, episode: int, reason: str) -> None:
         self._end(RunTask.Result.FAILED, reason, episode)
 
+    def _on_error(self, episode: int, error: PredictionError, stamp_ns: int) -> None:
+        """Publish how far imagination was from reality, and act where it was too far."""
+        limit = self.value('max_prediction_error')
+        distrusted = 0 < limit < error.error
+        with self._lock:
+            task = self._task
+            if task is None or episode != task.episode:
+                return
+            task.error = error
+            self._distrusted += distrusted
+            self._error_publisher.publish(error_message(episode, error, stamp_ns))
+        if distrusted and self.value('on_prediction_error') == HOLD:
+            self._restart(
+                episode, f'prediction error {error.error:.3g} of latent frame {error.index} is above {limit:g}'
+            )
+        elif distrusted:
+            self._inference.ground(episode)
+
     def _on_prediction(self, prediction: Prediction) -> None:
         """Publish, unless the episode has ended meanwhile."""
         chunk, placement = prediction.chunk, prediction.placement
@@ -346,13 +405,18 @@ class WorldModelNode(ManagedNode):
 
     def update_diagnostics(self) -> None:
         """Say what came of the last task, and the last chunk's latency."""
-        failed = self._last_failed and self._task is None
+        task = self._task
+        failed = self._last_failed and task is None
+        error = task.error if task else None
         self.report(
             WARN if failed else OK,
             f'the last task failed: {self._last_outcome}' if failed else '',
-            episode=self._task.episode if self._task else 0,
+            episode=task.episode if task else 0,
             episodes=self._episodes,
             restarts=self._restarts,
+            prediction_error=f'{error.error:.3f}' if error else '',
+            prediction_change=f'{error.change:.3f}' if error else '',
+            errors_above_limit=self._distrusted,
             mode=MODES[self._mode],
             last_outcome=self._last_outcome,
             latency_ms=f'{self._status.latency_ms:.1f}',
