@@ -91,8 +91,30 @@ def file_limits(path: Path, model: 'mujoco.MjModel', joints: Sequence[str]) -> J
     if root.tag == 'robot':
         speeds = {joint.get('name'): joint.find('limit').get('velocity')
                   for joint in root.iter('joint') if joint.find('limit') is not None}  # fmt: skip
-        velocity[:] = [float(speeds.get(name) or np.inf) for name in joints]
+        velocity[:] = [float(speeds.get(name) or 0) or np.inf for name in joints]  # 0 means that nobody measured it
     return JointLimits(lower, upper, velocity, np.full(len(joints), np.inf))
+
+
+def levers(model: 'mujoco.MjModel', joints: Sequence[str]) -> np.ndarray:
+    """Return how far the tool moves at most when a joint moves by one unit, wherever all joints are, [joints]; m.
+
+    For a joint that turns this is no less than its largest distance from the tool: the lengths of all links between
+    them. With a joint that slides there is no such bound here, and all are infinite.
+    """
+    import mujoco
+
+    ids = [model.joint(name).id for name in joints]
+    if (model.jnt_type[ids] != mujoco.mjtJoint.mjJNT_HINGE).any():
+        return np.full(len(ids), np.inf)
+    found, tool = np.zeros(len(ids)), model.site(TOOL).id
+    length, body = float(np.linalg.norm(model.site_pos[tool])), int(model.site_bodyid[tool])
+    while body:
+        own = [i for i, joint in enumerate(ids) if model.jnt_bodyid[joint] == body]
+        length += 2 * sum(float(np.linalg.norm(model.jnt_pos[ids[i]])) for i in own)  # anchors beside the origin
+        found[own] = length
+        length += float(np.linalg.norm(model.body_pos[body]))
+        body = int(model.body_parentid[body])
+    return found
 
 
 def fixed_frame(path: Path, model: 'mujoco.MjModel', name: str) -> tuple[np.ndarray, np.ndarray]:

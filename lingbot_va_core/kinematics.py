@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lingbot_va_core.arm_model import TOOL, Chain, KinematicsError, arm_model, file_limits, fixed_frame
+from lingbot_va_core.arm_model import TOOL, Chain, KinematicsError, arm_model, file_limits, fixed_frame, levers
 from lingbot_va_core.limits import JointLimits
 from lingbot_va_core.robot import RobotProfile
 
@@ -53,6 +53,7 @@ class ArmKinematics:
 
     Attributes:
         limits: of the joints as the file says, infinite where it says nothing.
+        levers: how far the tool moves at most per unit of each joint, float64 [joints]; m.
     """
 
     def __init__(self, path: Path, chain: Chain) -> None:
@@ -68,6 +69,7 @@ class ArmKinematics:
         self._data = mujoco.MjData(self._model)
         self._order = np.array([self._model.joint(name).qposadr[0] for name in chain.joints])
         self.limits = file_limits(path, self._model, chain.joints)
+        self.levers = levers(self._model, chain.joints)
         self._tool = self._model.site(TOOL).id
         self._base, self._base_matrix = fixed_frame(path, self._model, chain.base_frame)
         self._base_wxyz, self._to_base = np.empty(4), np.empty(4)

@@ -11,18 +11,34 @@ SCALES = (1.0, 0.5, 0.25, 0.1, 0.0)
 
 
 class ToolBox:
-    """The box of one tool, in its base frame."""
+    """The box of one tool, in its base frame.
+
+    Far from the walls nothing needs to be computed: from joints at which the tool is known to be a distance away from
+    all walls, it stays inside as long as the joints' changes, each times its lever, do not add up to that distance.
+    """
 
     def __init__(
         self, arm: ArmKinematics, joints: np.ndarray, lower: tuple[float, ...], upper: tuple[float, ...]
     ) -> None:
         self.arm, self.joints = arm, joints
         self._lower, self._upper = np.array(lower) + SHRINK, np.array(upper) - SHRINK
+        self._known, self._distance = np.zeros(len(joints)), -1.0
+        self._bounded = bool(np.isfinite(arm.levers).all())
 
     def excess(self, positions: np.ndarray) -> float:
         """How far the tool is outside at the worst of these positions [n, joints of the robot], m; 0 inside."""
-        tool = self.arm.positions(positions[:, self.joints])
+        joints = positions[:, self.joints]
+        if self._surely_inside(joints):
+            return 0.0
+        self._known, tool = joints[0].copy(), self.arm.positions(joints[:1])
+        self._distance = float(np.minimum(tool - self._lower, self._upper - tool).min())
+        if self._surely_inside(joints):
+            return 0.0
+        tool = self.arm.positions(joints)
         return max(float(np.maximum(self._lower - tool, tool - self._upper).max()), 0.0)
+
+    def _surely_inside(self, joints: np.ndarray) -> bool:
+        return self._bounded and bool((np.abs(joints - self._known) @ self.arm.levers).max() < self._distance)
 
 
 class WorkspaceGuard:

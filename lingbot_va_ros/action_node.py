@@ -7,6 +7,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.description_check import description_problems
 from lingbot_va_core.episode_poses import EpisodePoses
 from lingbot_va_core.executed_log import ExecutedFrame
 from lingbot_va_core.motion import ChunkError
@@ -21,11 +22,13 @@ from lingbot_va_ros.command_planner import Command, CommandPlanner
 from lingbot_va_ros.conversions import MessageError, to_time
 from lingbot_va_ros.gripper_goals import make_gripper_goals
 from lingbot_va_ros.joint_feedback import JointFeedback
-from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, log_at, run
+from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, RefusedError, log_at, run
 from lingbot_va_ros.motion_provenance import MotionProvenance
 from lingbot_va_ros.operator_inputs import OperatorInputs
 from lingbot_va_ros.tick_statistics import TickStatistics
 from lingbot_va_ros.watchdogs import Verdict, Watchdogs
+
+GIVES_WAY = 2  # control periods for which a joint must be elsewhere; a single measurement may be wrong
 
 
 class ActionNode(ManagedNode):
@@ -41,7 +44,7 @@ class ActionNode(ManagedNode):
             upper=100,
         ),
         Parameter('require_enable', False, 'Motion needs the topic enable (a dead-man switch) to be true and fresh.'),
-        Parameter('enable_timeout_s', 0.3, 'An enable that is older counts as false.', lower=0.02, upper=10.0),
+        Parameter('enable_timeout_s', 0.3, 'An enable that is older (s) counts as false.', 0.02, 10.0, live=True),
         Parameter(
             'relative_poses',
             False,
@@ -54,15 +57,18 @@ class ActionNode(ManagedNode):
         super().__init__('action')
         timeout_ns = round(self.value('enable_timeout_s') * NANOSECONDS)
         self._arming = Arming(self.value('require_enable'), timeout_ns)  # outlasts the lifecycle: stops stay
+        self._watchdogs: Watchdogs | None = None
 
     def setup(self) -> None:
         """Read the profile and create entities."""
         self._profile = profile = load_profile(self.value('robot'))
+        if problems := description_problems(profile):
+            raise RefusedError('; '.join(problems))
         self._dt_ns = profile.clock.action_ns
         self._planner = CommandPlanner(profile, self.value('window_points'))
         self._poses = EpisodePoses(profile.mask) if self.value('relative_poses') else None
         self._feedback = JointFeedback(profile)
-        self._watchdogs = Watchdogs({parameter.name: self.value(parameter.name) for parameter in watchdogs.PARAMETERS})
+        self._watchdogs = Watchdogs(self._thresholds())
         self._outputs = make_outputs(profile, self.publisher, self.value('window_points'))
         self._grippers = make_gripper_goals(profile, self)
         self._command = DualArmCommand(mask=profile.mask.tolist())
@@ -81,6 +87,7 @@ class ActionNode(ManagedNode):
         self._feedback.clear()
         self._armed = self._holding_for_episode = False
         self._latched = False
+        self._moved_away = 0
         self._stats = TickStatistics()
         self._problem, self._refusal = '', ''
         self._state: tuple | None = None
@@ -96,6 +103,19 @@ class ActionNode(ManagedNode):
         for gripper in self._grippers:
             gripper.cancel()
         self._armed = False
+
+    def change(self, values: dict[str, float]) -> None:
+        """Take over thresholds and the time-out of `enable`."""
+        thresholds = self._thresholds()
+        thresholds |= {name: value for name, value in values.items() if name in thresholds}
+        watchdogs.check_thresholds(thresholds)
+        if self._watchdogs:
+            self._watchdogs.thresholds = thresholds
+        if timeout_s := values.get('enable_timeout_s'):
+            self._arming.enable_timeout_ns = round(timeout_s * NANOSECONDS)
+
+    def _thresholds(self) -> dict[str, float]:
+        return {parameter.name: self.value(parameter.name) for parameter in watchdogs.PARAMETERS}
 
     # Inputs
 
@@ -194,6 +214,7 @@ class ActionNode(ManagedNode):
             self._publish_state()
             return
         period_ns = self._stats.tick(now)
+        self._give_way(now)
         verdict = self._watchdogs.check(self._measure(now, period_ns))
         self._react(verdict)
         if self._arming.latched and not self._latched:
@@ -218,6 +239,23 @@ class ActionNode(ManagedNode):
         self._armed = True
         self._anchor()
         return True
+
+    def _give_way(self, now: int) -> None:
+        """Let go of arms that somebody else has moved before any motion: they are where they are meant to be.
+
+        As after a reset of a simulation. Pulling them back would be a motion that nobody asked for.
+        """
+        idle = self._planner.at_rest and self._planner.timeline.holding and not self._provenance.started
+        if not idle or self._arming.latched or self._holding_for_episode or not self._feedback.complete:
+            self._moved_away = 0
+            return
+        error, joint = self._planner.tracking_error(self._feedback.positions)
+        self._moved_away = self._moved_away + 1 if error > self._watchdogs.thresholds['tracking_error_slow'] else 0
+        if self._moved_away >= GIVES_WAY:
+            self._moved_away = 0
+            self._stats.counts['gave_way'] += 1
+            self.get_logger().warning(f'{joint} was moved by {error:.3g} while at rest; its place is taken up')
+            self._arm(now)
 
     def _on_clock_jump(self) -> None:
         """Plans of a time that will come again mean nothing; nor does where the robot was before it was restarted."""
@@ -291,7 +329,7 @@ class ActionNode(ManagedNode):
         held = command.index == DualArmCommand.HOLD
         counts = self._stats.counts
         counts['held'] += held
-        counts['limited'] += command.limits != 0
+        self._stats.note_limits(command.limits)
         asynchronous = self._episode.episode and self._episode.mode != Episode.SYNC
         counts['starved_ticks'] += bool(asynchronous and self._provenance.started and self._planner.timeline.holding)
         counts['overruns'] = self._watchdogs.trips['tick_period']

@@ -23,6 +23,13 @@ from lingbot_va_ros.conversions import to_duration, to_time
 MakePublisher = Callable[[type, str, QoSProfile], Any]
 
 
+class Tools(Protocol):
+    """Knows where joints bring the tools, such as `ToolPoses`."""
+
+    def poses(self, arm: int, positions: np.ndarray) -> np.ndarray:
+        """Return poses [n, 7] (m, quaternion x y z w) of an arm's tool in its base frame at [n, joints]."""
+
+
 @dataclass
 class Window:
     """What is to be commanded from now on, one row per control period; the last row is at rest.
@@ -30,13 +37,13 @@ class Window:
     Attributes:
         stamp_ns: now; row k is due k + 1 control periods later.
         positions, velocities: float64 [points, joints] in the order of the profile.
-        poses: float64 [points, arms, 7] of the tools (m, quaternion x y z w), each in its base frame.
+        tools: finds the poses of the tools, for those who want them.
     """
 
     stamp_ns: int
     positions: np.ndarray
     velocities: np.ndarray
-    poses: np.ndarray
+    tools: Tools
 
 
 class Output(Protocol):
@@ -107,7 +114,7 @@ class JointStateOutput:
 
 
 class PoseOutput:
-    """One pose of a tool per control period, in its base frame."""
+    """One pose of a tool per control period, in its base frame, while somebody listens."""
 
     def __init__(self, make: MakePublisher, topic: str, arm: int, tool: EndEffector) -> None:
         self._arm = arm
@@ -117,15 +124,17 @@ class PoseOutput:
 
     def publish(self, window: Window) -> None:
         """Send the first sample."""
+        if not self._publisher.get_subscription_count():
+            return
         message, pose = self._message, self._message.pose
         message.header.stamp = to_time(window.stamp_ns)
         p, q = pose.position, pose.orientation
-        p.x, p.y, p.z, q.x, q.y, q.z, q.w = window.poses[0, self._arm].tolist()
+        p.x, p.y, p.z, q.x, q.y, q.z, q.w = window.tools.poses(self._arm, window.positions[:1])[0].tolist()
         self._publisher.publish(message)
 
 
 class PoseTrajectoryOutput:
-    """The rolling trajectory of a tool, in its base frame."""
+    """The rolling trajectory of a tool, in its base frame, while somebody listens: it costs as much as all the rest."""
 
     def __init__(self, make: MakePublisher, topic: str, arm: int, tool: EndEffector, points: int, dt_ns: int) -> None:
         self._arm = arm
@@ -139,8 +148,11 @@ class PoseTrajectoryOutput:
 
     def publish(self, window: Window) -> None:
         """Send the whole window, which begins at its stamp."""
+        if not self._publisher.get_subscription_count():
+            return
+        poses = window.tools.poses(self._arm, window.positions)
         self._message.header.stamp = to_time(window.stamp_ns)
-        for point, row in zip(self._message.points, window.poses[:, self._arm].tolist(), strict=True):
+        for point, row in zip(self._message.points, poses.tolist(), strict=True):
             t, r = point.transforms[0].translation, point.transforms[0].rotation
             t.x, t.y, t.z, r.x, r.y, r.z, r.w = row
         self._publisher.publish(self._message)

@@ -89,10 +89,10 @@ class CommandPlanner:
                 f'window_points is {points}, but a stop from full speed takes {self._filter.stopping_steps} '
                 f'control periods on {profile.name}; set it to at least {self._filter.stopping_steps + 1}'
             )
-        self._tools = ToolPoses(profile, kinematics, points)
+        self._tools = ToolPoses(profile, kinematics)
         self._channels = limited_channels(profile)
         joints = np.zeros((points, len(profile.joints)))
-        self.window = Window(0, joints, joints, self._tools.poses)
+        self.window = Window(0, joints, joints, self._tools)
         self._tracking = TrackingError(profile, round(REMEMBERED_S / dt))
         self._action = np.zeros(len(profile.channels))
         self.restart()
@@ -153,7 +153,7 @@ class CommandPlanner:
         else:
             motion = self._filter.follow(targets.positions, targets.velocities, self._points)
             limits = motion.limits | targets.limits
-        self.window = Window(now_ns, motion.positions, motion.velocities, self._tools.follow(motion.positions))
+        self.window = Window(now_ns, motion.positions, motion.velocities, self._tools)
         self._tracking.add(motion.positions[0])
         self._action = self._targets.action(motion.positions[0], self._action)
         paused = planned is not None and self.timeline.speed == 0
@@ -198,31 +198,24 @@ class CommandPlanner:
 
 
 class ToolPoses:
-    """Poses of the tools that are published, along the window."""
+    """Where joints bring the tools; only arms with an end effector have one."""
 
-    def __init__(self, profile: RobotProfile, kinematics: Kinematics | None, points: int) -> None:
-        self.poses = np.zeros((points, len(profile.arms), 7))
-        self._arms = []
-        for number, arm in enumerate(profile.arms):
-            tool = arm.end_effector
-            if kinematics and tool and (tool.pose_topic or tool.trajectory_topic):
-                rows = points if tool.trajectory_topic else 1
-                self._arms.append((number, rows, kinematics.arms[arm.side], kinematics.indices[arm.side]))
+    def __init__(self, profile: RobotProfile, kinematics: Kinematics | None) -> None:
+        sides = [arm.side if kinematics and arm.side in kinematics.arms else None for arm in profile.arms]
+        self._arms = [side and (kinematics.arms[side], kinematics.indices[side]) for side in sides]
+        self._before = np.zeros((len(sides), 4))  # the last first quaternion of each
 
-    def follow(self, positions: np.ndarray) -> np.ndarray:
-        """Return poses [points, arms, 7] at joint positions [points, joints], in storage that is used again.
-
-        Quaternions never change their sign from one to the next.
-        """
-        for number, rows, solver, joints in self._arms:
-            before = self.poses[0, number, 3:].copy()
-            for k in range(rows):
-                pose = solver.pose(positions[k, joints])
-                if pose[3:] @ before < 0:
-                    pose[3:] *= -1
-                self.poses[k, number] = pose
-                before = pose[3:]
-        return self.poses
+    def poses(self, arm: int, positions: np.ndarray) -> np.ndarray:
+        """Return poses [n, 7] of an arm's tool at [n, joints]; a quaternion never is far from the one before it."""
+        solver, joints = self._arms[arm]
+        poses = solver.poses(positions[:, joints])
+        before = self._before[arm]
+        for quaternion in poses[:, 3:]:
+            if quaternion @ before < 0:
+                quaternion *= -1
+            before = quaternion
+        self._before[arm] = poses[0, 3:]
+        return poses
 
 
 def limited_channels(profile: RobotProfile) -> np.ndarray:

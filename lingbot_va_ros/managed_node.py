@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
@@ -31,7 +31,7 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A read-only parameter, checked when the node is created."""
+    """A parameter, checked when the node is created, and read-only from then on unless it is `live`."""
 
     name: str
     default: Any
@@ -39,11 +39,12 @@ class Parameter:
     lower: float | None = None
     upper: float | None = None
     choices: tuple[str, ...] = ()
+    live: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
         """Build the descriptor that `ros2 param describe` shows."""
         choices = f' One of: {", ".join(self.choices)}.' if self.choices else ''
-        descriptor = ParameterDescriptor(description=self.description + choices, read_only=True)
+        descriptor = ParameterDescriptor(description=self.description + choices, read_only=not self.live)
         if self.lower is not None and self.upper is not None:
             if isinstance(self.default, int):
                 descriptor.integer_range = [IntegerRange(from_value=int(self.lower), to_value=int(self.upper))]
@@ -87,6 +88,7 @@ class ManagedNode(LifecycleNode):
             value = self.declare_parameter(parameter.name, parameter.default, parameter.descriptor()).value
             if parameter.choices and value not in parameter.choices:
                 raise RefusedError(f"{parameter.name} is '{value}'; choose one of {', '.join(parameter.choices)}")
+        self.add_on_set_parameters_callback(self._on_set_parameters)
 
     # What subclasses say
 
@@ -104,6 +106,9 @@ class ManagedNode(LifecycleNode):
 
     def update_diagnostics(self) -> None:
         """Refresh `report` once a second, just before it is published."""
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Take over new values of live parameters, within their ranges; a ValueError refuses them all."""
 
     # What subclasses use
 
@@ -155,6 +160,14 @@ class ManagedNode(LifecycleNode):
             log_at(self.get_logger(), level, message)
         self._level, self._message = level, message
         self._values.update(values)
+
+    def _on_set_parameters(self, parameters: list[Any]) -> SetParametersResult:
+        live = {parameter.name for parameter in self.PARAMETERS if parameter.live}
+        try:
+            self.change({parameter.name: parameter.value for parameter in parameters if parameter.name in live})
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
 
     # Lifecycle
 

@@ -4,6 +4,8 @@ from collections import Counter
 
 import numpy as np
 
+from lingbot_va_core import limits
+
 
 class Distribution:
     """Percentiles of the newest values, in storage allocated once."""
@@ -22,6 +24,11 @@ class Distribution:
         values = self._values[: self._count]
         return float(np.percentile(values, percent)) if len(values) else float('nan')
 
+    def mean(self) -> float:
+        """Return the mean of the values in view; nan without any."""
+        values = self._values[: self._count]
+        return float(np.mean(values)) if len(values) else float('nan')
+
 
 class TickStatistics:
     """What happened since activation, and how regularly.
@@ -36,6 +43,7 @@ class TickStatistics:
         'commands',
         'held',
         'limited',
+        *(f'limited_{name}' for name in limits.NAMES.values()),
         'starved_ticks',
         'chunks',
         'late_actions',
@@ -45,6 +53,7 @@ class TickStatistics:
         'duplicate_chunks',
         'overruns',
         'clock_jumps',
+        'gave_way',
     )
 
     def __init__(self) -> None:
@@ -63,6 +72,13 @@ class TickStatistics:
         self.counts['commands'] += 1
         return period
 
+    def note_limits(self, changed: int) -> None:
+        """Note what changed a command, a sum of the constants in `limits.py`."""
+        if changed:
+            self.counts['limited'] += 1
+            for bit, name in limits.NAMES.items():
+                self.counts[f'limited_{name}'] += bool(changed & bit)
+
     def jumped_back(self, now_ns: int) -> bool:
         """Whether the clock has jumped back since the last command; forgets that command if so."""
         if self._last_ns is None or now_ns >= self._last_ns:
@@ -76,7 +92,7 @@ class TickStatistics:
         p50, p99, most = (self.period_ms.percentile(percent) for percent in (50, 99, 100))
         return {
             **{name: str(count) for name, count in self.counts.items()},
-            'rate_hz': f'{1e3 / p50:.2f}' if p50 > 0 else '',
+            'rate_hz': f'{1e3 / self.period_ms.mean():.2f}' if p50 > 0 else '',
             'period_p50_ms': f'{p50:.2f}',
             'period_p99_ms': f'{p99:.2f}',
             'period_max_ms': f'{most:.2f}',

@@ -44,6 +44,7 @@ WATCHDOGS = (
             'Motion ends when the newest image behind it is older, not counting time lost by slowing down or pausing.',
             lower=0.05,
             upper=60.0,
+            live=True,
         ),
         Reaction.HOLD,
         'the motion was predicted from images that are too old',
@@ -57,6 +58,7 @@ WATCHDOGS = (
             'Waiting longer for the next chunk while a task runs is reported; the arms hold meanwhile.',
             lower=0.02,
             upper=60.0,
+            live=True,
         ),
         Reaction.REPORT,
         'no chunk comes: see the diagnostics of world_model and perception',
@@ -70,6 +72,7 @@ WATCHDOGS = (
             'A longer time between two commands is counted; the motion is delayed by what was lost.',
             lower=0.001,
             upper=1.0,
+            live=True,
         ),
         Reaction.REPORT,
         'commands come too late: this process does not get the processor in time',
@@ -83,6 +86,7 @@ WATCHDOGS = (
             'Motion pauses when a joint was not measured for longer.',
             lower=0.02,
             upper=10.0,
+            live=True,
         ),
         Reaction.PAUSE,
         'joint states have stopped; is the robot running?',
@@ -92,6 +96,7 @@ WATCHDOGS = (
             'A fault is latched when a joint was not measured for longer.',
             lower=0.05,
             upper=60.0,
+            live=True,
         ),
     ),
     Watchdog(
@@ -103,6 +108,7 @@ WATCHDOGS = (
             'Motion pauses when the joint states of two arms are further apart.',
             lower=0.001,
             upper=10.0,
+            live=True,
         ),
         Reaction.PAUSE,
         'the joint states of one arm lag behind those of the other',
@@ -116,6 +122,7 @@ WATCHDOGS = (
             'Motion slows down when an arm joint is further (rad, m) from what was commanded in the last 0.2 s.',
             lower=0.0001,
             upper=10.0,
+            live=True,
         ),
         Reaction.SLOW,
         'a joint does not follow: it is blocked, overloaded, or somebody moves the arm',
@@ -125,6 +132,7 @@ WATCHDOGS = (
             'A fault is latched when an arm joint is further (rad, m) from what was commanded in the last 0.2 s.',
             lower=0.0001,
             upper=10.0,
+            live=True,
         ),
     ),
 )
@@ -133,6 +141,20 @@ PARAMETERS = tuple(p for dog in WATCHDOGS for p in (dog.threshold, dog.fault) if
 
 class ThresholdError(ValueError):
     """A first threshold that is not below the second one."""
+
+
+def check_thresholds(thresholds: dict[str, float]) -> None:
+    """Check that the first reaction begins before the fault.
+
+    Raises:
+        ThresholdError: it does not; the message names both parameters.
+    """
+    for dog in WATCHDOGS:
+        if dog.fault and thresholds[dog.threshold.name] >= thresholds[dog.fault.name]:
+            raise ThresholdError(
+                f'{dog.threshold.name} is {thresholds[dog.threshold.name]:g} and {dog.fault.name} is '
+                f'{thresholds[dog.fault.name]:g}; the first must be below the second'
+            )
 
 
 @dataclass
@@ -162,17 +184,8 @@ class Watchdogs:
     _bad: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Check that slowing begins before the fault.
-
-        Raises:
-            ThresholdError: it does not; the message names both parameters.
-        """
-        for dog in WATCHDOGS:
-            if dog.fault and self.thresholds[dog.threshold.name] >= self.thresholds[dog.fault.name]:
-                raise ThresholdError(
-                    f'{dog.threshold.name} is {self.thresholds[dog.threshold.name]:g} and {dog.fault.name} is '
-                    f'{self.thresholds[dog.fault.name]:g}; the first must be below the second'
-                )
+        """Check the thresholds; see `check_thresholds`."""
+        check_thresholds(self.thresholds)
 
     def check(self, values: dict[str, float]) -> Verdict:
         """Judge the values of one tick, by the names of watchdogs; a value that is left out is good."""

@@ -93,5 +93,5 @@ def test_poses_alone_need_kinematics() -> None:
     profile = aloha(in_action=True, joints_in_action=False)
     with pytest.raises(KinematicsError, match='the left arm of aloha needs kinematics; name its URDF or MJCF'):
         JointTargets(profile, None, joint_limits(profile, None), DT)
-    with pytest.raises(KinematicsError, match='aloha has no kinematics'):
-        Kinematics.from_profile(load_profile('aloha'))
+    with pytest.raises(KinematicsError, match='isaac has no kinematics'):
+        Kinematics.from_profile(load_profile('isaac'))

@@ -178,6 +178,27 @@ def test_a_urdf_needs_no_meshes_and_brings_its_speed_limits(tmp_path: Path) -> N
     np.testing.assert_allclose(to_matrices(pose[3:]), lower, atol=1e-9)
 
 
+def test_a_speed_of_zero_in_a_urdf_means_that_nobody_measured_it(tmp_path: Path) -> None:
+    path = tmp_path / 'robot.urdf'
+    path.write_text(URDF.replace('velocity="3"', 'velocity="0"'))
+    arm = ArmKinematics(path, Chain('left', ('first', 'second'), 'tool', 'mount'))
+    assert arm.limits.velocity.tolist() == [np.inf, 2.5]
+
+
+def test_no_tool_moves_farther_than_the_levers_of_its_joints_say(aloha: Kinematics, tmp_path: Path) -> None:
+    (tmp_path / 'robot.urdf').write_text(URDF)
+    small = ArmKinematics(tmp_path / 'robot.urdf', Chain('left', ('first', 'second'), 'tool', 'mount'))
+    np.testing.assert_allclose(small.levers, [np.hypot(0.3, 0.1) + 0.2, 0.2])
+    random = np.random.default_rng(2)
+    for arm in (small, *aloha.arms.values()):
+        lower, upper = np.maximum(arm.limits.lower, -3), np.minimum(arm.limits.upper, 3)
+        for size in (0.01, 0.3, 3.0):
+            before = random.uniform(lower, upper, (100, len(lower)))
+            after = before + random.normal(0, size, before.shape)
+            moved = np.linalg.norm(arm.positions(after) - arm.positions(before), axis=1)
+            assert (moved <= np.abs(after - before) @ arm.levers + 1e-9).all()
+
+
 def test_frames_may_be_sites_that_are_turned(tmp_path: Path) -> None:
     site = chain('left', tool_frame='tip', base_frame='root', offset=(0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 1.0), joints=('j',))
     xml = """<mujoco><worldbody><site name="root" pos="0 0 1"/><body name="a"><joint name="j" axis="0 0 1"/>

@@ -15,17 +15,28 @@ from lingbot_va_core.robot import Arm, EndEffector, GripperOutput, Output, Robot
 from lingbot_va_ros.command_outputs import Window, make_outputs
 from lingbot_va_ros.conversions import to_ns
 
-PROFILE = load_profile('aloha')
+ALOHA = load_profile('aloha')
+PROFILE = replace(ALOHA, arms=tuple(replace(arm, end_effector=None, workspace=None) for arm in ALOHA.arms))
 NAMES = [joint.name for joint in PROFILE.joints]
 POINTS = 5
 DT = PROFILE.clock.action_ns
+
+
+class Tools:
+    """Every number is different."""
+
+    numbers = np.random.default_rng(1).normal(size=(2, POINTS, 7))
+
+    def poses(self, arm: int, positions: np.ndarray) -> np.ndarray:
+        """As `ToolPoses`, without kinematics."""
+        return self.numbers[arm, : len(positions)]
 
 
 def window() -> Window:
     """Every number is different."""
     draw = np.random.default_rng(0).normal
     shape = (POINTS, len(NAMES))
-    return Window(5_000_000_123, draw(size=shape), draw(size=shape), draw(size=(POINTS, 2, 7)))
+    return Window(5_000_000_123, draw(size=shape), draw(size=shape), Tools())
 
 
 def variant(**changes: Any) -> RobotProfile:
@@ -115,13 +126,20 @@ def test_tools_go_out_in_their_base_frame_as_a_pose_and_as_a_trajectory(graph: G
         topics |= {f'{side}/pose': PoseStamped, f'{side}/path': MultiDOFJointTrajectory}
     _, pose, path, _, right_path = sent(graph, profile, topics)
     assert (pose.header.frame_id, to_ns(pose.header.stamp)) == ('left_base', window().stamp_ns)
-    assert numbers(pose.pose.position, pose.pose.orientation) == pytest.approx(window().poses[0, 0])
+    assert numbers(pose.pose.position, pose.pose.orientation) == pytest.approx(Tools.numbers[0, 0])
     assert (path.header.frame_id, path.joint_names) == ('left_base', ['left_tool'])
     assert to_ns(path.header.stamp) == window().stamp_ns
     assert [to_ns(point.time_from_start) for point in path.points] == [(i + 1) * DT for i in range(POINTS)]
     for arm, message in enumerate((path, right_path)):
         rows = [numbers(p.transforms[0].translation, p.transforms[0].rotation) for p in message.points]
-        np.testing.assert_allclose(rows, window().poses[:, arm])
+        np.testing.assert_allclose(rows, Tools.numbers[arm])
+
+
+def test_poses_that_nobody_wants_are_not_computed(graph: Graph) -> None:
+    tool = EndEffector('{side}_tool', '{side}_base', False, pose_topic='{side}/pose', trajectory_topic='{side}/path')
+    plain = Window(0, window().positions, window().velocities, None)  # has no tools
+    for output in make_outputs(variant(end_effector=tool), graph.node.create_publisher, POINTS):
+        output.publish(plain)
 
 
 def numbers(position: Any, orientation: Any) -> list[float]:
