@@ -68,6 +68,7 @@ class Timeline:
         instant_ns: the instant of the last `advance`; None before the first.
         motion_ns: motion time at that instant.
         resumed: when the motion went on after a hold since the `advance` before: instant and motion time; else None.
+        reached_ns: when the motion time was reached: `instant_ns`, or earlier where the motion ended before that.
         speed: at which the motion goes, 0 to 1.
     """
 
@@ -94,6 +95,7 @@ class Timeline:
         self._max_wait_ns, self._max_age_ns = round(max_wait_s * NANOSECONDS), round(max_age_s * NANOSECONDS)
         self._ramp_ns = ramp_s * NANOSECONDS
         self.instant_ns: int | None = None
+        self.reached_ns: int | None = None
         self.resumed: tuple[int, int] | None = None
         self.speed = 1.0
         self.clear()
@@ -135,6 +137,7 @@ class Timeline:
         if self.instant_ns is None:
             self.instant_ns = self.motion_ns = instant_ns
         before, self.instant_ns = self.instant_ns, max(instant_ns, self.instant_ns)
+        self.reached_ns = self.instant_ns
         end, start = self._next(self._ends, self.motion_ns + 1), self._next(self._starts, self.motion_ns + 1)
         if end is None:
             self.motion_ns, self.speed = self.instant_ns, speed
@@ -149,7 +152,10 @@ class Timeline:
         elapsed = min(self.instant_ns - before, 2 * self.period_ns)
         most = elapsed / self._ramp_ns if self._ramp_ns else 1.0
         self.speed += min(max(speed - self.speed, -most), most)
-        self.motion_ns = min(self.motion_ns + round(self.speed * elapsed), end)
+        step, left = round(self.speed * elapsed), end - self.motion_ns
+        if step > left:
+            self.reached_ns = before + (self.instant_ns - before) * left // step
+        self.motion_ns += min(step, left)
 
     def window(self, periods: int) -> Window | None:
         """Return what is due now and in the next control periods at this speed; None: nothing is due now, hold."""
@@ -178,9 +184,9 @@ class Timeline:
     ) -> Splice:
         """Add a chunk to the plan.
 
-        One that follows what is planned goes on where that ends, or at its stamp where that is later. One that begins
-        earlier replaces the plan of the latent frames that they share, from what was sent last on; blending the two
-        makes the seam smooth.
+        One that follows what is planned goes on where that ends, or at its stamp where that is later by half a control
+        period or more. One that begins earlier replaces the plan of the latent frames that they share, from what was
+        sent last on; blending the two makes the seam smooth.
 
         Args:
             first_latent_index: latent frame that the first action belongs to.
@@ -261,7 +267,7 @@ class Timeline:
         passed = bisect_right(self._due, self.motion_ns)
         sent = max(passed - 1, 0)
         if not self._due or first >= self.plan.progress[-1]:
-            begin = self._end if start_ns <= self._end + self.lag_ns else start_ns
+            begin = self._end if start_ns <= self._end + self.lag_ns + self._tolerance_ns else start_ns
             return begin, begin, self.plan[sent:]
         done = self._done()
         if first <= done:
@@ -309,6 +315,11 @@ class Timeline:
     def _end(self) -> int:
         """Motion time at which nothing more is planned."""
         return max(self.motion_ns, self._ends[-1]) if self._ends else self.motion_ns
+
+    @property
+    def _tolerance_ns(self) -> int:
+        """Less than half a control period after motion that is not over: its end was rounded, and no wait is meant."""
+        return (self.period_ns - 1) // 2 if self._ends and self._ends[-1] >= self.motion_ns else 0
 
     @staticmethod
     def _next(times: list[int], earliest: int) -> int | None:

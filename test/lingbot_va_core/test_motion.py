@@ -69,6 +69,19 @@ def test_the_motion_begins_at_what_was_sent() -> None:
     assert line.window(1).values[0, 0] == 9.5
 
 
+@pytest.mark.parametrize(('rounding', 'waits'), [(DT // 2 - 1, False), (DT // 2, True)])
+def test_a_chunk_stamped_less_than_half_a_period_after_the_motion_follows_without_a_wait(
+    rounding: int, waits: bool
+) -> None:
+    line = timeline()
+    line.splice(1, T0, DT, ramp(0), 0)
+    run(line, 3)
+    splice = line.splice(2, T0 + ROWS * DT + rounding, DT, ramp(16), 1)
+    assert (splice.appended, splice.wait_ns > 0) == (16, waits)
+    due = run(line, 29)
+    assert (due == list(range(3, 32))) == (not waits)
+
+
 def test_a_chunk_stamped_later_is_waited_for() -> None:
     line = timeline()
     wait = 3 * DT + DT // 4
