@@ -125,5 +125,5 @@ class ExecutedLog:
 
     def _when(self, motion_ns: int) -> int:
         """Return the instant of a motion time since the command before."""
-        elapsed, moved = self._timeline.instant_ns - self._instant, self._timeline.motion_ns - self._motion
+        elapsed, moved = self._timeline.reached_ns - self._instant, self._timeline.motion_ns - self._motion
         return self._instant + (motion_ns - self._motion) * elapsed // moved

@@ -107,6 +107,8 @@ def _print(numbers: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from lingbot_va_ros.latency_stages import OWN, STAGES
+
     def spread(values: dict[str, float | None]) -> tuple[str, ...]:
         return tuple('-' if values[key] is None else f'{values[key]:.1f}' for key in ('p50', 'p99', 'max'))
 
@@ -116,15 +118,23 @@ def _print(numbers: dict[str, Any]) -> None:
     times.add_row('command period', *spread(numbers['command_period_ms']))
     for part in ('latency', 'grounding', 'video', 'action'):
         times.add_row(f'chunk {part}', *spread(numbers[f'chunk_{part}_ms']))
+    path = Table('from the newest image to the first command of a chunk, ms', 'p50', 'p99', 'max')
+    own = ', '.join(OWN)
+    rows = {**STAGES, 'total': 'all of it', 'own': own, 'without_model': f'camera, {own}'}
+    for name, meaning in rows.items():
+        if name in numbers['stages_ms']:
+            path.add_row(f'{name}: {meaning}', *spread(numbers['stages_ms'][name]))
     streams = Table('stream', 'Hz', 'lost')
     rates = {'commands': (numbers['command_rate_hz'], ''), 'latents': (numbers['latents_rate_hz'], '')}
     rates |= {name: (camera['rate_hz'], str(camera['lost'])) for name, camera in numbers['cameras'].items()}
     for name, (rate, lost) in rates.items():
         streams.add_row(name, '-' if rate is None else f'{rate:.2f}', lost)
-    processes = Table('process', '% of a core', 'MiB')
+    processes = Table('process', '% of a core', 'MiB', 'growth')
     for name, process in numbers['nodes'].items():
-        processes.add_row(name, f'{process["cpu_percent"]:.0f}', f'{process["memory_mib"]:.0f}')
+        processes.add_row(name, f'{process["cpu_percent"]:.0f}', f'{process["memory_mib"]:.0f}',
+                          f'{process["memory_growth_mib"]:+.1f}')  # fmt: skip
     console = Console()
-    for table in (times, streams, processes):
+    for table in (times, path, streams, processes):
         console.print(table)
-    console.print(f'{numbers["chunks"]} chunks of {numbers["chunk_motion_ms"]:.0f} ms')
+    chunks = f'{numbers["chunks"]} chunks of {numbers["chunk_motion_ms"]:.0f} ms'
+    console.print(f'{chunks}, {numbers["images_per_s"]:.1f} images/s')

@@ -34,6 +34,7 @@ class Robot:
         self.frames += self.log.add(self.sent, limited, window is not None and speed == 0)
         if self.line.resumed:
             self.trace.append(self.line.resumed)
+        self.trace.append((self.line.reached_ns, self.line.motion_ns))
         self.trace.append((self.line.instant_ns, self.line.motion_ns))
 
     def splice(self, first: int, start: int, frames: int, chunk: int, dt: int = DT) -> None:
@@ -136,6 +137,20 @@ def test_a_frame_that_two_chunks_share_is_reported_once() -> None:
     for i, frame in enumerate(robot.frames):
         np.testing.assert_allclose(frame.actions[:, 0], np.arange(16 * i + 17, 16 * i + 33), atol=1e-6)
         assert frame.dt_ns == 2 * DT
+
+
+def test_the_last_instant_of_a_motion_is_its_end_and_not_the_control_period_after_it() -> None:
+    robot = Robot()
+    robot.sent = np.full(2, 16.0)
+    start = T0 + 2 * DT + 7_000_000
+    robot.splice(1, start, 1, 0)
+    for _ in range(20):
+        robot.tick()
+    assert robot.frames[0].video_stamps[-1] == pytest.approx(start + FRAME, abs=2)
+    robot.splice(2, start + 2 * FRAME, 1, 1)
+    for _ in range(50):
+        robot.tick(speed=0.5)
+    assert robot.frames[1].video_stamps[-1] == pytest.approx(start + 4 * FRAME, abs=4)
 
 
 def test_limited_actions_are_counted() -> None:
