@@ -38,10 +38,10 @@ class ActionBench:
         """Counters of the node."""
         return dict(self.node._stats.counts)
 
-    def begin(self) -> int:
-        """Start the next episode."""
+    def begin(self, task: int | None = None) -> int:
+        """Start the next episode, of a new task or of the given one."""
         self._episode += 1
-        self.node._on_episode(Episode(episode=self._episode, task=self._episode))
+        self.node._on_episode(Episode(episode=self._episode, task=self._episode if task is None else task))
         return self._episode
 
     def send(self, chunk: ActionChunk, start_ns: int | None = None) -> None:
@@ -71,9 +71,9 @@ class ActionBench:
 
 
 @contextmanager
-def action_bench() -> Iterator[ActionBench]:
-    """An active node with its default parameters."""
-    rclpy.init()
+def action_bench(*parameters: str) -> Iterator[ActionBench]:
+    """An active node with its default parameters, but for those given as 'name:=value'."""
+    rclpy.init(args=['--ros-args', *(part for parameter in parameters for part in ('-p', parameter))])
     try:
         node = ActionNode()
         node.trigger_configure()

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from action_bench import ActionBench, action_bench
-from action_stage import CLOCK, HOME, MS, PROFILE, Stage, chunk_of, positions
+from action_stage import CLOCK, HOME, MS, PROFILE, chunk_of
 from hostile_chunks import hostile_chunk
+from rclpy.logging import LoggingSeverity
 
 from lingbot_va_msgs.msg import ActionState
 from lingbot_va_ros.conversions import to_time
@@ -32,7 +33,9 @@ def check(path: np.ndarray) -> None:
 @pytest.fixture(scope='module')
 def bench() -> ActionBench:
     with action_bench() as bench:
+        bench.node.get_logger().set_level(LoggingSeverity.FATAL)
         yield bench
+        bench.node.get_logger().set_level(LoggingSeverity.INFO)
 
 
 def test_ten_thousand_hostile_chunks_move_nothing_beyond_the_limits_and_each_is_accounted_for(
@@ -77,7 +80,7 @@ def test_ten_thousand_hostile_chunks_move_nothing_beyond_the_limits_and_each_is_
     assert len(explanations) > 20
 
 
-def test_ten_thousand_control_periods_of_motion_leave_memory_as_it_was(bench: ActionBench) -> None:
+def test_thousands_of_control_periods_of_motion_leave_memory_as_it_was(bench: ActionBench) -> None:
     bench.begin()
     if bench.node._arming.latched:
         assert bench.reset().success
@@ -97,37 +100,10 @@ def test_ten_thousand_control_periods_of_motion_leave_memory_as_it_was(bench: Ac
         return sys.getallocatedblocks(), int(Path('/proc/self/statm').read_text().split()[1]) * 4096
 
     frames = bench.node._stats.counts['chunks']
-    run(0, 20)
+    run(0, 15)
     blocks, resident = footprint()
-    run(20, 80)
+    run(15, 50)
     more_blocks, more_resident = footprint()
-    assert bench.node._stats.counts['chunks'] - frames == 100
+    assert bench.node._stats.counts['chunks'] - frames == 65
     assert more_blocks - blocks < 500
     assert more_resident - resident < 2 * 2**20
-
-
-def test_hundreds_of_hostile_chunks_over_dds_leave_the_node_ticking(stage: Stage) -> None:
-    numbers = np.random.default_rng(7)
-    before, begin = {name: int(getattr(stage.health(), name)) for name in OUTCOMES}, len(stage.commands)
-    episode, sent = stage.begin(), 0
-
-    def total() -> int:
-        return sum(int(getattr(stage.health(), name)) - before[name] for name in OUTCOMES)
-
-    while sent < 300:
-        if stage.states[-1].state == ActionState.FAULT and stage.reset().success:
-            episode = stage.begin()
-        for _ in range(2):
-            stage._chunks.publish(hostile_chunk(numbers, episode, sent, 1 + sent, stage.now() + 60 * MS))
-            sent += 1
-        stage.wait_for_commands(1)
-    # A busy machine may lose some on the way: queues are short.
-    stage.graph.wait_for(lambda: 0.8 * sent <= total() <= sent, what='the account of the chunks')
-    assert stage.health().last_refusal
-    commands = stage.commands[begin:]
-    resting = [k for k in range(1, len(commands)) if commands[k].episode == commands[k - 1].episode]
-    assert len(resting) > 50
-    values = positions(commands)
-    assert np.isfinite(values).all()
-    assert (values >= LIMITS['lower'] - 1e-5).all()
-    assert (values <= LIMITS['upper'] + 1e-5).all()

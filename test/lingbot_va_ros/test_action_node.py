@@ -4,6 +4,7 @@ import array
 
 import numpy as np
 from action_stage import CLOCK, HOME, MS, PROFILE, Stage, chunk_at, chunk_of, positions, ramp
+from hostile_chunks import hostile_chunk
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from sample_messages import make_chunk
@@ -93,6 +94,33 @@ def test_a_new_episode_of_the_same_task_stops_the_arms_and_reports_nothing_of_th
     speeds = np.diff(positions(after)[:, 0]) / (CLOCK.action_ns * 1e-9)
     assert abs(speeds[5:]).max() < 1e-3  # at rest 100 ms later
     assert stage.executed == []
+
+
+def test_hundreds_of_hostile_chunks_over_dds_leave_the_node_ticking(stage: Stage) -> None:
+    numbers, outcomes = np.random.default_rng(7), ('chunks', 'refused_chunks', 'ignored_chunks', 'duplicate_chunks')
+    before, begin = {name: int(getattr(stage.health(), name)) for name in outcomes}, len(stage.commands)
+    episode, sent = stage.begin(), 0
+
+    def total() -> int:
+        return sum(int(getattr(stage.health(), name)) - before[name] for name in outcomes)
+
+    while sent < 300:
+        if stage.states[-1].state == ActionState.FAULT and stage.reset().success:
+            episode = stage.begin()
+        for _ in range(2):
+            stage._chunks.publish(hostile_chunk(numbers, episode, sent, 1 + sent, stage.now() + 60 * MS))
+            sent += 1
+        stage.wait_for_commands(1)
+    # A busy machine may lose some on the way: queues are short.
+    stage.graph.wait_for(lambda: 0.8 * sent <= total() <= sent, what='the account of the chunks')
+    assert stage.health().last_refusal
+    commands = stage.commands[begin:]
+    resting = [k for k in range(1, len(commands)) if commands[k].episode == commands[k - 1].episode]
+    assert len(resting) > 50
+    values = positions(commands)
+    assert np.isfinite(values).all()
+    assert (values >= PROFILE.limits('lower') - 1e-5).all()
+    assert (values <= PROFILE.limits('upper') + 1e-5).all()
 
 
 def test_while_inactive_nothing_is_sent_and_impossible_transitions_are_refused(stage: Stage) -> None:

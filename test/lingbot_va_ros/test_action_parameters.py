@@ -94,7 +94,7 @@ def test_a_profile_that_is_looser_than_the_robot_is_refused(tmp_path: Path, capf
     document = yaml.safe_load(profile_path('aloha').read_text())
     document['arms']['left']['joints']['left_elbow']['upper'] = 1.7
     path = tmp_path / 'loose.yaml'
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
     load_profile(str(path))  # sound in itself
     rclpy.init(args=['--ros-args', '-p', f'robot:={path}'])
     try:
