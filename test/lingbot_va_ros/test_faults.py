@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,13 +28,14 @@ CLOCK = PROFILE.clock
 EXCESS = 1e-5  # float32 in DualArmCommand
 PATIENCE_S = 60.0
 SECOND = 1_000_000_000
+CLOCKED = 'clocked'
 
 
 class Listener:
     """Collects what the graph says, and runs tasks in the background."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, namespace: str = '') -> None:
+        self.graph, self._namespace = graph, namespace
         self.episodes = graph.collect('episode', Episode, qos.LATCHED)
         self.chunks = graph.collect('action_chunk', ActionChunk, qos.CHUNK)
         self.latents = graph.collect('latents', LatentFrame, qos.STREAM)
@@ -47,11 +49,13 @@ class Listener:
         """Run a task in the background and return its first episode."""
         known = len(self.episodes)
         self._cancel.clear()
-        self._thread = threading.Thread(
-            target=lambda: self._results.append(run_task('move', 600.0, stop=self._cancel.is_set, patience_s=30.0))
-        )
+        self._thread = threading.Thread(target=self._run_task)
         self._thread.start()
         return self.wait_for(lambda: [e.episode for e in self.episodes[known:] if e.episode], 'the episode')[0]
+
+    def _run_task(self) -> None:
+        stop = self._cancel.is_set
+        self._results.append(run_task('move', 600.0, namespace=self._namespace, stop=stop, patience_s=30.0))
 
     def finish_task(self) -> TaskResult:
         """Cancel the task, or take the result that it has."""
@@ -93,11 +97,70 @@ class Listener:
         steps, dt = np.diff(positions, axis=0), CLOCK.action_ns / 1e9
         assert np.all(np.abs(steps) <= PROFILE.limits('velocity') * dt + EXCESS)
         assert np.all(np.abs(np.diff(steps, axis=0)) <= PROFILE.limits('acceleration') * dt**2 + 2 * EXCESS)
-        chunk = next(each for each in self.chunks if each.episode == episode)
-        before = [c for c in self.commands if to_ns(c.header.stamp) + CLOCK.action_ns <= to_ns(chunk.header.stamp)]
-        assert before[-1].action_index == DualArmCommand.HOLD
-        assert before[-1].episode == episode
-        assert not np.all(np.array(before[-1].values)[PROFILE.channels] == 0)
+        commands = [each for each in self.commands if each.episode == episode]
+        moving = [command.action_index != DualArmCommand.HOLD for command in commands]
+        first = moving.index(True) if True in moving else len(moving)
+        assert first >= 2, 'the arms did not hold'
+        held = np.array([command.values for command in commands[first - 2 : first]])
+        np.testing.assert_array_equal(held[0], held[1])
+        assert not np.all(held[1][PROFILE.channels] == 0)
+
+
+class ClockedRobot:
+    """A robot that is where it was commanded to be, with black images and a clock that the test sets."""
+
+    def __init__(self, graph: Graph) -> None:
+        create = graph.node.create_publisher
+        self._clock = create(Clock, '/clock', 10)
+        self._joints = create(JointState, PROFILE.joint_states_topic, qos.SENSOR)
+        self._cameras = [create(Image, camera.image_topic, qos.SENSOR) for camera in PROFILE.cameras]
+        self._positions = PROFILE.limits('home')
+        graph.node.create_subscription(DualArmCommand, 'command', self._follow, qos.COMMAND)
+        self.now_ns = 1_000 * SECOND
+        self._ticks = 0
+        graph.node.create_timer(CLOCK.action_ns / 1e9, self._tick)
+
+    def _follow(self, command: DualArmCommand) -> None:
+        self._positions = PROFILE.from_universal(np.array(command.values))
+
+    def _tick(self) -> None:
+        self.now_ns += CLOCK.action_ns
+        self._ticks += 1
+        stamp = to_time(self.now_ns)
+        self._clock.publish(Clock(clock=stamp))
+        joints = JointState(name=[joint.name for joint in PROFILE.joints])
+        joints.position = self._positions.tolist()
+        joints.header.stamp = stamp
+        self._joints.publish(joints)
+        if self._ticks % (CLOCK.video_ns // CLOCK.action_ns) == 0:
+            for camera, publisher in zip(PROFILE.cameras, self._cameras, strict=True):
+                size = {'height': camera.height, 'width': camera.width, 'step': 3 * camera.width}
+                image = Image(encoding='rgb8', **size)
+                image.data.frombytes(bytes(camera.height * camera.width * 3))
+                image.header.stamp = stamp
+                publisher.publish(image)
+
+
+def test_when_the_clock_is_set_back_the_task_goes_on() -> None:
+    # In a namespace and before the other tests of this file, whose nodes live until its end.
+    with Graph('listener', namespace=CLOCKED) as graph, _clocked_robot(graph) as (listener, robot):
+        episode = listener.start_task()
+        listener.chunks_of(episode, 2)
+        before = robot.now_ns
+        robot.now_ns -= 20 * SECOND
+        again = listener.recovered(episode)
+        chunk = listener.chunks_of(again, 1)[0]
+        assert to_ns(chunk.header.stamp) < before - 10 * SECOND
+        assert listener.finish_task().outcome == 'canceled'
+        held = next(each for each in listener.commands if each.episode == again)
+        assert held.action_index == DualArmCommand.HOLD
+
+
+@contextmanager
+def _clocked_robot(graph: Graph) -> Iterator[tuple[Listener, ClockedRobot]]:
+    listener, robot = Listener(graph, CLOCKED), ClockedRobot(graph)
+    with Bringup(nodes(simulation=False), {'use_sim_time': True}, namespace=CLOCKED, log=lambda line: None):
+        yield listener, robot
 
 
 class Cameras:
@@ -194,53 +257,3 @@ def test_when_perception_is_killed_it_is_started_again_and_the_task_goes_on(rig:
     assert bringup.pids['perception'] != killed
     assert listener.finish_task().outcome == 'canceled'
     listener.assert_arms_held_before(again)
-
-
-class ClockedRobot:
-    """A robot that is where it was commanded to be, with black images and a clock that the test sets."""
-
-    def __init__(self, graph: Graph) -> None:
-        create = graph.node.create_publisher
-        self._clock = create(Clock, '/clock', 10)
-        self._joints = create(JointState, PROFILE.joint_states_topic, qos.SENSOR)
-        self._cameras = [create(Image, camera.image_topic, qos.SENSOR) for camera in PROFILE.cameras]
-        self._positions = PROFILE.limits('home')
-        graph.node.create_subscription(DualArmCommand, 'command', self._follow, qos.COMMAND)
-        self.now_ns = 1_000 * SECOND
-        self._ticks = 0
-        graph.node.create_timer(CLOCK.action_ns / 1e9, self._tick)
-
-    def _follow(self, command: DualArmCommand) -> None:
-        self._positions = PROFILE.from_universal(np.array(command.values))
-
-    def _tick(self) -> None:
-        self.now_ns += CLOCK.action_ns
-        self._ticks += 1
-        stamp = to_time(self.now_ns)
-        self._clock.publish(Clock(clock=stamp))
-        joints = JointState(name=[joint.name for joint in PROFILE.joints])
-        joints.position = self._positions.tolist()
-        joints.header.stamp = stamp
-        self._joints.publish(joints)
-        if self._ticks % (CLOCK.video_ns // CLOCK.action_ns) == 0:
-            for camera, publisher in zip(PROFILE.cameras, self._cameras, strict=True):
-                size = {'height': camera.height, 'width': camera.width, 'step': 3 * camera.width}
-                image = Image(encoding='rgb8', **size)
-                image.data.frombytes(bytes(camera.height * camera.width * 3))
-                image.header.stamp = stamp
-                publisher.publish(image)
-
-
-def test_when_the_clock_is_set_back_the_task_goes_on(graph: Graph) -> None:
-    listener, robot = Listener(graph), ClockedRobot(graph)
-    with Bringup(nodes(simulation=False), {'use_sim_time': True}, log=lambda line: None):
-        episode = listener.start_task()
-        listener.chunks_of(episode, 2)
-        before = robot.now_ns
-        robot.now_ns -= 20 * SECOND
-        again = listener.recovered(episode)
-        chunk = listener.chunks_of(again, 1)[0]
-        assert to_ns(chunk.header.stamp) < before - 10 * SECOND
-        assert listener.finish_task().outcome == 'canceled'
-        held = next(each for each in listener.commands if each.episode == again)
-        assert held.action_index == DualArmCommand.HOLD
