@@ -56,22 +56,32 @@ class Output(Protocol):
 class TrajectoryOutput:
     """A rolling trajectory for a joint_trajectory_controller: a few points of motion, then a stop within the limits.
 
-    Such a controller replaces the old trajectory by each new one. If none comes any more it runs to the end of the
-    last, which is at rest, and holds.
+    Such a controller replaces the old trajectory by each new one, or splices the new one in at its stamp: both are the
+    same motion, because each one has all that is planned. If none comes any more it runs to the end of the last, which
+    is at rest, and holds.
     """
 
     def __init__(
-        self, make: MakePublisher, topic: str, joints: list[tuple[int, Joint]], points: int, dt_ns: int
+        self,
+        make: MakePublisher,
+        topic: str,
+        joints: list[tuple[int, Joint]],
+        points: int,
+        dt_ns: int,
+        stamped: bool = False,
     ) -> None:
+        self._stamped = stamped
         self._columns = _columns(joints)
         self._publisher = make(JointTrajectory, topic, qos.TRAJECTORY)
-        self._message = JointTrajectory(joint_names=[joint.name for _, joint in joints])  # stamp 0: start now
+        self._message = JointTrajectory(joint_names=[joint.name for _, joint in joints])
         self._message.points = [
             JointTrajectoryPoint(time_from_start=to_duration((k + 1) * dt_ns)) for k in range(points)
         ]
 
     def publish(self, window: Window) -> None:
         """Send the whole window."""
+        if self._stamped:
+            self._message.header.stamp = to_time(window.stamp_ns)  # else it stays 0: start now
         positions, velocities = window.positions[:, self._columns], window.velocities[:, self._columns]
         for point, position, velocity in zip(
             self._message.points, positions.tolist(), velocities.tolist(), strict=True
@@ -173,7 +183,8 @@ def make_outputs(profile: RobotProfile, make: MakePublisher, points: int) -> lis
             if not joints:
                 continue
             if sink.type == 'joint_trajectory':
-                outputs.append(TrajectoryOutput(make, sink.topic, joints, points, dt_ns))
+                stamped = arm.output is not None and arm.output.stamped
+                outputs.append(TrajectoryOutput(make, sink.topic, joints, points, dt_ns, stamped))
             elif sink.type == 'joint_group':
                 outputs.append(GroupOutput(make, sink.topic, joints))
             else:

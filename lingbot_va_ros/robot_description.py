@@ -58,7 +58,7 @@ def _arm_lines(arm: Arm) -> list[str]:
             cells = ['-' if (value := getattr(joint, name)) is None else f'{value:g}' for name in COLUMNS]
             lines.append(f'  {joint.name:{width}}' + ''.join(f'{cell:>13}' for cell in cells))
     if arm.output:
-        lines.append(f'  output        {arm.output.type} on {arm.output.topic}')
+        lines.append(f'  output        {arm.output.type} on {arm.output.topic}' + ', stamped' * arm.output.stamped)
     elif arm.output_joints:
         lines.append('  output        none: the arm is commanded by its pose, its joints are only measured')
     if gripper := arm.gripper:

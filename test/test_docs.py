@@ -31,9 +31,22 @@ def section(page: str, title: str) -> str:
 def test_every_parameter_of_a_node_is_documented(name: str, node: type[ManagedNode]) -> None:
     common = {parameter.name for parameter in (ROBOT, *MODEL_PARAMETERS)}
     own = {parameter.name for parameter in node.PARAMETERS} - common
-    documented = set(re.findall(r'^\| `(\w+)` \|', section('docs/nodes.md', name), re.MULTILINE))
+    place = ('docs/action_node.md', 'Parameters') if name == 'action' else ('docs/nodes.md', name)
+    documented = set(re.findall(r'^\| `(\w+)` \|', section(*place), re.MULTILINE))
     assert own <= documented
     assert documented - own <= {'instruction'}  # sim_bridge declares it by hand: its default depends on the task
+
+
+def test_ranges_and_what_is_live_are_documented() -> None:
+    lines = [line for line in section('docs/action_node.md', 'Parameters').splitlines() if line.startswith('| `')]
+    rows = [[cell.strip('` ') for cell in line.split('|')[1:-1]] for line in lines]
+    documented = {name: (numbers.split(' ')[:3:2], live) for name, _, numbers, live, _ in rows}
+    declared = {
+        own.name: ([''] if own.lower is None else [f'{own.lower:g}', f'{own.upper:g}'], 'yes' if own.live else '')
+        for own in ActionNode.PARAMETERS
+        if own is not ROBOT
+    }
+    assert documented == declared
 
 
 def test_parameters_that_nodes_share_are_documented() -> None:

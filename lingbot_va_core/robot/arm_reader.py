@@ -99,8 +99,10 @@ def _joint(side: str, name: str, value: object, problems: list[str]) -> Joint | 
 
 
 def _output(where: str, value: dict, problems: list[str]) -> Output | None:
-    fields = read_fields(value, where, OUTPUT, {}, problems)
-    return Output(**fields) if fields.keys() == OUTPUT.keys() else None
+    fields = read_fields(value, where, OUTPUT, {'stamped': FLAG}, problems)
+    if 'stamped' in fields and fields.get('type') != 'joint_trajectory':
+        problems.append(f'{where}.stamped has a meaning for the type joint_trajectory only; remove it')
+    return Output(**fields) if fields.keys() >= OUTPUT.keys() else None
 
 
 def _gripper(where: str, value: dict, joint: Joint | None, problems: list[str]) -> GripperOutput | None:

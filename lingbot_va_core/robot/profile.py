@@ -53,11 +53,13 @@ class Output:
     """Where the joints of an arm are commanded: the type of the controller's input and its topic.
 
     `joint_trajectory`: trajectory_msgs/JointTrajectory, `joint_group`: std_msgs/Float64MultiArray in the order of
-    `Arm.output_joints`, `joint_state`: sensor_msgs/JointState, which arms may share.
+    `Arm.output_joints`, `joint_state`: sensor_msgs/JointState, which arms may share. `stamped` trajectories say when
+    they begin; the others begin when they arrive.
     """
 
     type: str
     topic: str
+    stamped: bool = False
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,13 @@ def test_a_trajectory_has_the_whole_window_with_velocities(graph: Graph) -> None
         np.testing.assert_array_equal([point.velocities for point in message.points], window().velocities[:, part])
 
 
+def test_trajectories_for_controllers_that_splice_say_when_they_begin(graph: Graph) -> None:
+    profile = variant(output=Output('joint_trajectory', '{side}/joint_trajectory', stamped=True))
+    topics = dict.fromkeys((arm.output.topic for arm in profile.arms), JointTrajectory)
+    for message in sent(graph, profile, topics):
+        assert to_ns(message.header.stamp) == window().stamp_ns
+
+
 def test_a_gripper_can_have_a_trajectory_of_its_own(graph: Graph) -> None:
     profile = variant(gripper=GripperOutput('joint_trajectory', topic='{side}_gripper/joint_trajectory'))
     arm, gripper, *_ = sent(

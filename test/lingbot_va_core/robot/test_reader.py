@@ -115,6 +115,10 @@ MISTAKES = {
     'rates do not divide': (put('rates.video_hz', 13), 'rates: control_hz 50 is not a whole multiple of video_hz 13'),
     'no arm': (both(put('arms', {}), drop('kinematics.joints')), 'arms is empty; name at least one of left, right'),
     'third arm': (put('arms.middle', {}), "arm 'middle' is unknown; name arms left and right"),
+    'stamps where none go': (
+        put('arms.left.output', {'type': 'joint_group', 'topic': 'a', 'stamped': True}),
+        'arms.left.output.stamped has a meaning for the type joint_trajectory only; remove it',
+    ),
     'old field': (put('arms.left.trajectory', 'a'), 'arms.left: unknown trajectory; the fields are output, joints,'),
     'joints no mapping': (put('arms.right.joints', ['a']), r"arms.right.joints is \['a'\]; it must be a mapping"),
     'no joints': (put('arms.right.joints', {}), 'arms.right.joints is empty'),
