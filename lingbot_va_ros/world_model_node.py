@@ -76,7 +76,8 @@ class WorldModelNode(ManagedNode):
         model = load(self, profile)
         self._model_name = model.name
         mode = self.value('mode')
-        self.get_logger().info(f'{model.name}: {1e3 * warm_up(model, mode):.0f} ms per chunk in mode {mode}')
+        kind = f'{str(model.dtype).removeprefix("torch.")} on {model.device}'
+        self.get_logger().info(f'{model.name}, {kind}: {1e3 * warm_up(model, mode):.0f} ms per chunk in mode {mode}')
         self._mode = MODES.index(mode)
         self._instruction = self.value('instruction')
         self._lock = threading.Lock()

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,15 +44,41 @@ def listen(graph: Graph) -> SimpleNamespace:
     return SimpleNamespace(**{name: graph.collect(*topic) for name, topic in topics.items()})
 
 
+@dataclass
+class Rig:
+    """The whole graph, in two halves that can fail apart, what is heard of it, and the result of its first task."""
+
+    graph: Graph
+    heard: SimpleNamespace
+    body: Bringup
+    brain: Bringup
+    lines: list[str]
+    result: TaskResult
+
+
 @pytest.fixture(scope='module')
-def run() -> Iterator[tuple[SimpleNamespace, TaskResult]]:
-    """What was heard during one task, and its result."""
+def rig() -> Iterator[Rig]:
+    """A graph that has done a task. The last tests of this file end it, part by part."""
+    table, lines = {spec.name: spec for spec in nodes(simulation=True)}, []
+    body_nodes = [table[name] for name in ('sim_bridge', 'action', 'perception')]
+    parameters = {'robot': 'aloha', 'mode': 'sync'}
     with Graph('listener') as graph:
         heard = listen(graph)
-        parameters = {'robot': 'aloha', 'mode': 'sync'}
-        with Bringup(nodes(simulation=True), parameters, log=lambda line: None):
-            result = run_task('move', 5.0)
-        yield heard, result
+        body = Bringup(body_nodes, parameters, log=lines.append).start()
+        brain = Bringup([table['world_model']], parameters, log=lines.append).start()
+        try:
+            for each in (body, brain):
+                each.wait_until_active()
+            yield Rig(graph, heard, body, brain, lines, run_task('move', 4.0))
+        finally:
+            brain.stop()
+            body.stop()
+
+
+@pytest.fixture(scope='module')
+def run(rig: Rig) -> tuple[SimpleNamespace, TaskResult]:
+    """What was heard during the first task, and its result."""
+    return SimpleNamespace(**{name: list(messages) for name, messages in vars(rig.heard).items()}), rig.result
 
 
 def of_episode(messages: list, episode: int = 1) -> list:
@@ -187,47 +214,38 @@ def test_every_node_reports_its_health(run: tuple) -> None:
     assert perception['images_refused'] == '0'
 
 
-def test_when_the_world_model_is_killed_the_arms_hold_and_the_bring_up_says_so(graph: Graph) -> None:
-    heard, lines = listen(graph), []
-    table = {spec.name: spec for spec in nodes(simulation=True)}
-    body = [table[name] for name in ('sim_bridge', 'action', 'perception')]
-    with (
-        Bringup(body, {'robot': 'aloha'}, log=lambda line: None) as body_graph,
-        Bringup([table['world_model']], {'robot': 'aloha'}, log=lines.append) as brain_graph,
-    ):
+def test_when_the_world_model_is_killed_the_arms_hold_and_the_bring_up_says_so(rig: Rig) -> None:
+    heard, brain, known = rig.heard, rig.brain, len(rig.heard.chunks)
 
-        def kill_after_the_second_chunk() -> bool:
-            if len(heard.chunks) >= 2 and not brain_graph.failed.is_set():
-                os.kill(brain_graph.pids['world_model'], signal.SIGKILL)
-                brain_graph.failed.wait(5.0)
-            return brain_graph.failed.is_set()
+    def kill_after_the_second_chunk() -> bool:
+        if len(heard.chunks) >= known + 2 and not brain.failed.is_set():
+            os.kill(brain.pids['world_model'], signal.SIGKILL)
+            brain.failed.wait(5.0)
+        return brain.failed.is_set()
 
-        with pytest.raises(RuntimeError):
-            run_task('move', 60.0, stop=kill_after_the_second_chunk, patience_s=3.0)
-        assert brain_graph.ended.wait(20.0)
-        assert (brain_graph.failure.node, brain_graph.failure.returncode) == ('world_model', -signal.SIGKILL)
-        assert any('world_model' in line and 'SIGKILL' in line for line in lines)
+    with pytest.raises(RuntimeError):
+        run_task('move', 60.0, stop=kill_after_the_second_chunk, patience_s=3.0)
+    assert brain.ended.wait(20.0)
+    assert (brain.failure.node, brain.failure.returncode) == ('world_model', -signal.SIGKILL)
+    assert any('world_model' in line and 'SIGKILL' in line for line in rig.lines)
 
-        # The rest of the last chunk is executed, then the arms come to rest where they are and stay there.
-        def at_rest() -> bool:
-            tail = np.array([command.values for command in heard.commands[-25:]])
-            return heard.commands[-1].action_index == DualArmCommand.HOLD and np.ptp(tail, axis=0).max() == 0
+    # The rest of the last chunk is executed, then the arms come to rest where they are and stay there.
+    def at_rest() -> bool:
+        tail = np.array([command.values for command in heard.commands[-25:]])
+        return heard.commands[-1].action_index == DualArmCommand.HOLD and np.ptp(tail, axis=0).max() == 0
 
-        graph.wait_for(at_rest, 10.0, 'the arms at rest')
-        held, count = np.array(heard.commands[-1].values), len(heard.commands)
-        graph.wait_for(lambda: len(heard.commands) > count + 50, 10.0, 'further commands')
-        for command in heard.commands[count:]:
-            np.testing.assert_array_equal(command.values, held)
-        assert not np.all(held[PROFILE.channels] == 0)
-        assert body_graph.failure is None
+    rig.graph.wait_for(at_rest, 20.0, 'the arms at rest')
+    held, count = np.array(heard.commands[-1].values), len(heard.commands)
+    rig.graph.wait_for(lambda: len(heard.commands) > count + 50, 20.0, 'further commands')
+    for command in heard.commands[count:]:
+        np.testing.assert_array_equal(command.values, held)
+    assert not np.all(held[PROFILE.channels] == 0)
+    assert rig.body.failure is None
 
 
-def test_a_dead_action_node_ends_the_graph_and_leaves_trajectories_that_end_at_rest(graph: Graph) -> None:
-    heard, lines = listen(graph), []
-    with Bringup(nodes(simulation=True), {'robot': 'aloha'}, log=lines.append) as bringup:
-        graph.wait_for(lambda: len(heard.left) > 10, what='trajectories')
-        os.kill(bringup.pids['action'], signal.SIGKILL)
-        assert bringup.ended.wait(30.0)
-        assert bringup.failure.node == 'action'
-    assert list(heard.left[-1].points[-1].velocities) == [0.0] * len(PROFILE.arms[0].joints)
-    assert not any('Traceback' in line for line in lines)
+def test_a_dead_action_node_ends_the_graph_and_leaves_trajectories_that_end_at_rest(rig: Rig) -> None:
+    os.kill(rig.body.pids['action'], signal.SIGKILL)
+    assert rig.body.ended.wait(30.0)
+    assert rig.body.failure.node == 'action'
+    assert list(rig.heard.left[-1].points[-1].velocities) == [0.0] * len(PROFILE.arms[0].joints)
+    assert not any('Traceback' in line for line in rig.lines)
