@@ -240,22 +240,25 @@ class ActionNode(ManagedNode):
         self._anchor()
         return True
 
+    @property
+    def _idle(self) -> bool:
+        """Whether the arms rest and have not moved in this episode."""
+        return self._planner.at_rest and self._planner.timeline.holding and not self._provenance.started
+
     def _give_way(self, now: int) -> None:
         """Let go of arms that somebody else has moved before any motion: they are where they are meant to be.
 
         As after a reset of a simulation. Pulling them back would be a motion that nobody asked for.
         """
-        idle = self._planner.at_rest and self._planner.timeline.holding and not self._provenance.started
-        if not idle or self._arming.latched or self._holding_for_episode or not self._feedback.complete:
+        if not self._idle or self._arming.latched or self._holding_for_episode or not self._feedback.complete:
             self._moved_away = 0
             return
         error, joint = self._planner.tracking_error(self._feedback.positions)
         self._moved_away = self._moved_away + 1 if error > self._watchdogs.thresholds['tracking_error_slow'] else 0
-        if self._moved_away >= GIVES_WAY:
+        if self._moved_away >= GIVES_WAY and self._arm(now):
             self._moved_away = 0
             self._stats.counts['gave_way'] += 1
             self.get_logger().warning(f'{joint} was moved by {error:.3g} while at rest; its place is taken up')
-            self._arm(now)
 
     def _on_clock_jump(self) -> None:
         """Plans of a time that will come again mean nothing; nor does where the robot was before it was restarted."""
@@ -276,7 +279,9 @@ class ActionNode(ManagedNode):
             values['joint_states_age'] = self._feedback.age_ns(now) / NANOSECONDS
             values['arm_skew'] = self._feedback.skew_ns() / NANOSECONDS
         if self._feedback.complete and not self._holding_for_episode and not self._arming.latched:
-            values['tracking_error'] = self._planner.tracking_error(self._feedback.positions)[0]
+            error = self._planner.tracking_error(self._feedback.positions)[0]
+            # Before any motion the node gives way instead.
+            values['tracking_error'] = 0.0 if self._idle and self._moved_away else error
         return values
 
     def _react(self, verdict: Verdict) -> None:
