@@ -275,10 +275,12 @@ class ActionNode(ManagedNode):
             'observation_age': self._provenance.age_ns(now) / NANOSECONDS,
             'starvation': self._provenance.starved_ns(now) / NANOSECONDS if self._episode.episode else 0.0,
         }
-        if self._feedback.complete:  # else the clock has just jumped back
-            values['joint_states_age'] = self._feedback.age_ns(now) / NANOSECONDS
-            values['arm_skew'] = self._feedback.skew_ns() / NANOSECONDS
-        if self._feedback.complete and not self._holding_for_episode and not self._arming.latched:
+        if not self._feedback.complete:  # the clock has just jumped back
+            return values
+        values['joint_states_age'] = age = self._feedback.age_ns(now) / NANOSECONDS
+        values['arm_skew'] = self._feedback.skew_ns() / NANOSECONDS
+        known = age <= self._watchdogs.thresholds['joint_states_timeout_s']  # older: says nothing
+        if known and not self._holding_for_episode and not self._arming.latched:
             error = self._planner.tracking_error(self._feedback.positions)[0]
             # Before any motion the node gives way instead.
             values['tracking_error'] = 0.0 if self._idle and self._moved_away else error

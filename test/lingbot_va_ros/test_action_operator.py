@@ -49,6 +49,16 @@ def test_an_emergency_stop_brakes_within_the_limits_and_stays_until_reset(stage:
     assert stage.executed == []
 
 
+def test_a_press_that_is_released_at_once_is_an_emergency_stop(stage: Stage) -> None:
+    stage.say('e_stop', False, qos.PRESSES)  # so that the publisher is known
+    for _ in range(20):
+        stage.say('e_stop', True, qos.PRESSES)
+        stage.say('e_stop', False, qos.PRESSES)
+        stage.wait_for_state(ActionState.E_STOPPED)
+        stage.graph.wait_for(lambda: stage.reset().success, what='the reset')
+        stage.wait_for_state(ActionState.HOLDING)
+
+
 def test_after_a_stop_nothing_of_that_episode_moves_the_arms_again_but_the_next_one_does(stage: Stage) -> None:
     move(stage)
     stage.say('e_stop', True)
@@ -70,10 +80,10 @@ def test_a_reset_starts_from_where_the_robot_is_measured_then(stage: Stage) -> N
     stage.measured = elsewhere = HOME + 0.1  # somebody has moved the arms out of the way
     stage.say('e_stop', False)
     stage.graph.wait_for(lambda: stage.reset().success, what='the reset')
-    stage.follows = True
     stage.graph.wait_for(
         lambda: np.allclose(positions(stage.commands[-1:])[0][:6], elsewhere[:6], atol=1e-3), what='the new start'
     )
+    stage.follows = True
 
 
 def test_a_reset_is_refused_while_joint_states_are_lost(stage: Stage) -> None:

@@ -23,7 +23,7 @@ def move(stage: Stage, speed: float = 0.5, frames: int = 3) -> None:
 
 
 def test_lost_joint_states_pause_the_motion_and_then_latch_a_fault(stage: Stage) -> None:
-    move(stage)
+    move(stage, speed=0.2)
     stage.measured, before = None, stage.measured
     assert 'joint states have stopped' in stage.wait_for_state(ActionState.PAUSED).reason
     assert 'joint states have stopped' in stage.wait_for_state(ActionState.FAULT).reason
@@ -37,7 +37,7 @@ def test_lost_joint_states_pause_the_motion_and_then_latch_a_fault(stage: Stage)
 
 
 def test_joint_states_that_come_back_in_time_let_the_motion_go_on(stage: Stage) -> None:
-    move(stage, frames=2)
+    move(stage, speed=0.2, frames=2)
     stage.measured, before = None, stage.measured
     stage.wait_for_state(ActionState.PAUSED)
     stage.measured = before
