@@ -43,6 +43,7 @@ def graph_actions(context: LaunchContext, simulation: bool) -> list[Action]:
 
     Reads the arguments that `launch_arguments` names; an empty one leaves its parameter to the files. When a required
     node ends or refuses a transition, everything ends: all nodes get SIGINT, and each leaves through its own lifecycle.
+    That goes for perception as well, which `lingbot-va up` starts again.
     """
     names = [argument.name for argument in launch_arguments(simulation)]
     arguments = {name: LaunchConfiguration(name).perform(context) for name in names}

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import rclpy
@@ -16,7 +17,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from lingbot_va_ros.qos import DIAGNOSTICS
 
@@ -82,6 +83,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name)
         self.active = False
         self._teardown = ExitStack()
+        self._kept: dict[str, Callable[[], None]] = {}  # the newest message of each latched topic, to be given again
         self._level, self._message, self._values = OK, '', {}
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         for parameter in self.PARAMETERS:
@@ -123,14 +125,21 @@ class ManagedNode(LifecycleNode):
         return publisher
 
     def subscription(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> Any:
-        """Create a subscription whose messages are dropped unless the node is active."""
+        """Create a subscription whose messages are dropped unless the node is active.
+
+        The newest one of a latched topic comes only once, so that it is kept and given again at every activation.
+        """
+        latched = qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
 
         def when_active(message: Any) -> None:
+            if latched:
+                self._kept[topic] = partial(callback, message)
             if self.active:
                 callback(message)
 
         subscription = self.create_subscription(kind, topic, when_active, qos)
         self._teardown.callback(self.destroy_subscription, subscription)
+        self._teardown.callback(self._kept.pop, topic, None)
         return subscription
 
     def timer(self, period_s: float, callback: Callable[[], None], clock: Clock | None = None) -> Any:
@@ -196,6 +205,8 @@ class ManagedNode(LifecycleNode):
         gc.collect()
         gc.freeze()  # what was loaded so far stays; later collections are short
         self.active = True
+        for give in list(self._kept.values()):
+            give()
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -24,8 +24,9 @@ class OperatorInputs:
 
     def __init__(self, node: ManagedNode, arming: Arming, changed: Callable[[], None]) -> None:
         self._node, self._arming, self._changed = node, arming, changed
-        for profile in (qos.OPERATOR, qos.LATCHED):
+        for profile in (qos.PRESSES, qos.LATCHED_PRESSES):
             self._subscribe(Bool, 'e_stop', self._on_e_stop, profile)
+        for profile in (qos.OPERATOR, qos.LATCHED):
             self._subscribe(Float64, 'speed_scale', self._on_speed_scale, profile)
         self._subscribe(Bool, 'enable', self._on_enable, qos.OPERATOR)
 

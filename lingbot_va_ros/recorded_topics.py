@@ -6,7 +6,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Bool, Float64MultiArray
+from std_msgs.msg import Bool, Float64, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
 from lingbot_va_core.robot import Arm, RobotProfile
@@ -20,7 +20,7 @@ from lingbot_va_msgs.msg import (
     PredictionError,
     Status,
 )
-from lingbot_va_ros.qos import CHUNK, COMMAND, DIAGNOSTICS, LATCHED, SENSOR, STREAM, TRAJECTORY
+from lingbot_va_ros.qos import CHUNK, COMMAND, DIAGNOSTICS, LATCHED, OPERATOR, PRESSES, SENSOR, STREAM, TRAJECTORY
 
 JOINT_MESSAGES = {'joint_trajectory': JointTrajectory, 'joint_group': Float64MultiArray, 'joint_state': JointState}
 
@@ -58,6 +58,9 @@ def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
         RecordedTopic('executed_actions', ExecutedActions, STREAM),
         RecordedTopic('command', DualArmCommand, COMMAND),
         RecordedTopic('action_state', ActionState, LATCHED),
+        RecordedTopic('e_stop', Bool, PRESSES),
+        RecordedTopic('enable', Bool, OPERATOR),
+        RecordedTopic('speed_scale', Float64, OPERATOR),
         RecordedTopic('status', Status, LATCHED),
         RecordedTopic('task_success', Bool, LATCHED),
         RecordedTopic('/diagnostics', DiagnosticArray, DIAGNOSTICS),
