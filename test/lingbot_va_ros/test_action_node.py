@@ -142,7 +142,7 @@ def test_while_inactive_nothing_is_sent_and_impossible_transitions_are_refused(s
     refused = stage.reset()
     assert (refused.success, refused.message) == (False, 'the action node is not active')
     assert change(Transition.TRANSITION_CLEANUP)
-    assert graph.node.count_publishers('command') == 0
+    graph.wait_for(lambda: graph.node.count_publishers('command') == 0, what='the end of the publisher')
     assert (len(stage.commands), len(stage.trajectories)) == settled
     assert change(Transition.TRANSITION_CONFIGURE)
     assert change(Transition.TRANSITION_ACTIVATE)
