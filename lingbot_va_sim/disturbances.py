@@ -13,7 +13,8 @@ NUDGE_M_S = 0.9  # of the object, at once; it slides 4 to 6 cm
 NUDGE_M = 0.05
 NEARNESS = (0.3, 0.9)  # share of the first distance between gripper and object at which it is nudged
 MOVED_M = (0.06, 0.12)
-LIFTED = 2  # stage of all tasks at which the object is in the hand
+LIFTED = 2  # stage of all tasks from which on the object can be in the hand; a later one may do without a lift
+LIFT_M = 0.02  # above where it stood: more than the centre of a tilted cube rises
 DRAWS = 1000
 
 
@@ -67,7 +68,7 @@ class Removal:
         item = simulation.task.objects[0]
         joint = simulation.data.joint(item.joint)
         self._rest = joint.qpos[:3].copy() if self._rest is None else self._rest
-        if self._over or simulation.reward < LIFTED:
+        if self._over or simulation.reward < LIFTED or joint.qpos[2] < self._rest[2] + LIFT_M:
             return False
         self._over = True
         joint.qpos[:2] = _elsewhere(item, joint.qpos[:3], *MOVED_M, self._random)

@@ -29,6 +29,8 @@ class TrainingEpisode:
         executed: normalised actions that were executed, of the same shape.
         used: channels in use, bool [30]; none for video without actions.
         instruction: its text.
+        mistaken: frames in which the label differs from the command on purpose, bool [F]; they are history, but
+            neither their video nor their actions are to be learned.
     """
 
     name: str
@@ -38,6 +40,7 @@ class TrainingEpisode:
     executed: Tensor
     used: Tensor
     instruction: str
+    mistaken: Tensor
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Clip:
     used: Tensor
     text: Tensor
     seed: int
+    mistaken: Tensor
 
 
 class ClipSampler:
@@ -79,6 +83,8 @@ class ClipSampler:
         texts: embedding of each instruction, and of '', float32 [length, dim].
         settings: what is cut out.
         seed: of everything that is drawn.
+        start_anywhere: clips whose first frame is given may begin within an episode. That needs a VAE whose latents
+            depend on nothing before the frame that precedes them; with any other they begin where an episode does.
 
     Raises:
         TrainingError: no episode is long enough, or a weight is negative.
@@ -90,8 +96,10 @@ class ClipSampler:
         texts: dict[str, Tensor],
         settings: ClipSettings,
         seed: int,
+        start_anywhere: bool = True,
     ) -> None:
         self._settings, self._texts, self._seed = settings, texts, seed
+        self._start_anywhere = start_anywhere
         self._places: list[tuple[list[TrainingEpisode], np.ndarray]] = []
         weights = []
         for episodes, weight in sources:
@@ -133,9 +141,13 @@ class ClipSampler:
         """Draw clip `index` of a forward."""
         settings, random = self._settings, np.random.default_rng((self._seed, stream, step, micro, index + 1))
         episodes, ends = self._places[random.choice(len(self._weights), p=self._weights)]
-        place = int(random.integers(ends[-1]))
-        number = int(np.searchsorted(ends, place, side='right'))
-        episode, first = episodes[number], place - (int(ends[number - 1]) if number else 0)
+        if plan.given and not self._start_anywhere:
+            number, first = int(random.integers(len(episodes))), 0
+        else:
+            place = int(random.integers(ends[-1]))
+            number = int(np.searchsorted(ends, place, side='right'))
+            first = place - (int(ends[number - 1]) if number else 0)
+        episode = episodes[number]
         span = slice(first, first + settings.frames)
         latents, labels, executed = (
             torch.as_tensor(x[span]).float().clone() for x in (episode.latents, episode.labels, episode.executed)
@@ -145,7 +157,8 @@ class ClipSampler:
             labels[0] = executed[0] = 0
         dropped = random.random() < settings.text_dropout
         text = self._texts['' if dropped else episode.instruction]
-        return Clip(latents, labels, executed, episode.used, text, int(random.integers(2**62)))
+        seed = int(random.integers(2**62))
+        return Clip(latents, labels, executed, episode.used, text, seed, episode.mistaken[span])
 
 
 def split_episodes(count: int, share: float, seed: int = 0) -> tuple[list[int], list[int]]:

@@ -41,7 +41,11 @@ def default_cache() -> Path:
 
 
 def cached_latents(
-    dataset: Dataset, model: WorldModel, cache: Path, progress: Callable[[str, int, int], None] | None = None
+    dataset: Dataset,
+    model: WorldModel,
+    cache: Path,
+    progress: Callable[[str, int, int], None] | None = None,
+    key: str | None = None,
 ) -> list[EpisodeLatents]:
     """Return the latents of all episodes; what is not in the cache is encoded.
 
@@ -50,13 +54,14 @@ def cached_latents(
         model: its VAE and the layout of its views are the rest of the key.
         cache: folder, shared by all data sets and models.
         progress: called with what is done, the number of episodes done and of all.
+        key: that of `content_key`, where it is known.
 
     Raises:
         DatasetError: a video cannot be read.
         TrainingError: the cameras do not fit the model, or the cache cannot be written.
     """
     check_cameras(dataset, model)
-    folder = cache / _key(dataset, model)
+    folder = cache / (key or content_key(dataset, model))
     folder.mkdir(parents=True, exist_ok=True)
     result = []
     for number, episode in enumerate(dataset):
@@ -95,6 +100,21 @@ def grouped(episode: Episode) -> Iterator[list[list[np.ndarray]]]:
             group = []
 
 
+def add_weights(digest: 'hashlib._Hash', module: torch.nn.Module) -> None:
+    """Add the names and values of all weights of a module to a hash."""
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+
+
+def weights_key(model: WorldModel) -> str:
+    """Return the hash of the weights of transformer and VAE."""
+    digest = hashlib.sha256()
+    for module in (model.transformer, model.vae):
+        add_weights(digest, module)
+    return digest.hexdigest()[:32]
+
+
 def check_cameras(dataset: Dataset, model: WorldModel) -> None:
     """Raise TrainingError unless the views of a data set are those of the model."""
     spec, rollout = dataset.spec, model.config.rollout
@@ -110,17 +130,15 @@ def check_cameras(dataset: Dataset, model: WorldModel) -> None:
         )
 
 
-def _key(dataset: Dataset, model: WorldModel) -> str:
-    """Hash the content of all files of the data set, the VAE's weights and the views."""
+def content_key(dataset: Dataset, model: WorldModel) -> str:
+    """Return the hash of the content of all files of a data set, of the VAE's weights and of the views."""
     digest = hashlib.sha256(VERSION)
     for path in sorted(path for path in dataset.root.rglob('*') if path.is_file()):
         digest.update(path.relative_to(dataset.root).as_posix().encode())
         with path.open('rb') as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    for name, tensor in sorted(model.vae.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    add_weights(digest, model.vae)
     rollout = model.config.rollout
     digest.update(repr((rollout.camera_layout, rollout.view_sizes, [v.name for v in dataset.spec.cameras])).encode())
     return digest.hexdigest()[:32]

@@ -33,6 +33,7 @@ class Example:
         video_target, action_target: velocities, noise - data, of the shapes of `noisy`.
         used: channels of each clip, float [B, 30].
         text: embeddings [B, length, dim].
+        mistaken: frames of each clip that are history but nothing to learn, bool [B, F].
     """
 
     plan: Plan
@@ -42,6 +43,7 @@ class Example:
     action_target: Tensor
     used: Tensor
     text: Tensor
+    mistaken: Tensor
 
     def to(self, device: torch.device) -> 'Example':
         """Move all tensors."""
@@ -51,7 +53,7 @@ class Example:
                 stream, **{name: value.to(device) for name, value in vars(stream).items() if torch.is_tensor(value)}
             )
 
-        tensors = (self.video_target, self.action_target, self.used, self.text)
+        tensors = (self.video_target, self.action_target, self.used, self.text, self.mistaken)
         return Example(self.plan, moved(self.video), moved(self.action), *(t.to(device) for t in tensors))
 
 
@@ -67,6 +69,7 @@ def noised(plan: Plan, clips: Sequence[Clip], settings: ObjectiveSettings, rollo
         torch.stack(action_target),
         torch.stack([clip.used for clip in clips]).float(),
         torch.stack([clip.text for clip in clips]),
+        torch.stack([clip.mistaken for clip in clips]),
     )
 
 
@@ -98,8 +101,11 @@ class Objective(nn.Module):
             forward_dynamics=plan.fdm,
         )
         predicted = torch.tensor(plan.predicted, device=video.device)
+        # Forward dynamics has the executed actions before it, so mistakes teach it as much as anything. Elsewhere they
+        # leave the sum, not the divisor: the other frames of such a clip count no more than those of another clip.
+        learned = predicted if plan.fdm else predicted & ~example.mistaken
         weights = [
-            predicted * timestep_weights(stream.timesteps, settings.timestep_weighting) / predicted.sum()
+            learned * timestep_weights(stream.timesteps, settings.timestep_weighting) / predicted.sum()
             for stream in (example.video, example.action)
         ]
         error = (video.float() - example.video_target).square().mean(dim=(1, 3, 4))  # [B, F]

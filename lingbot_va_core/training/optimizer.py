@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from lingbot_va_core.training.settings import OptimizerSettings
+from lingbot_va_core.training.settings import OptimizerSettings, TrainingError
 
 
 def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
@@ -49,8 +49,16 @@ class Optimizer:
 
         Returns:
             The norm of all gradients before it was clipped, and the learning rate.
+
+        Raises:
+            TrainingError: the norm is not finite; weights, averages and moments are as they were.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._settings.clip)
+        total = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._settings.clip)
+        norm = float(total.full_tensor() if isinstance(total, DTensor) else total)  # the same in all processes
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f'the norm of the gradients is {norm} at step {step + 1}; lower optimizer.lr, in another folder'
+            )
         rate = learning_rate(step, self._steps, self._settings)
         for group in self._adam.param_groups:
             group['lr'] = rate
@@ -62,7 +70,7 @@ class Optimizer:
                 [_local(t.detach()) for t in tensors.values()] for tensors in (self.average, self.parameters)
             )
             torch._foreach_lerp_(averages, weights, 1.0 - decay)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm), rate
+        return norm, rate
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lingbot_va_core.checkpoint import save_checkpoint
+from lingbot_va_core.config import RolloutConfig
 from lingbot_va_core.text import remember
 from lingbot_va_core.training.clips import HELD_OUT, TRAIN, ClipSampler
 from lingbot_va_core.training.distributed import World, shard, whole
@@ -16,9 +17,36 @@ from lingbot_va_core.training.episodes import Mixture
 from lingbot_va_core.training.lora import add_adapters, merged_state
 from lingbot_va_core.training.objective import Example, Objective, noised
 from lingbot_va_core.training.pictures import draw_imagined
-from lingbot_va_core.training.settings import PolicySettings
+from lingbot_va_core.training.settings import ClipSettings, PolicySettings, require
 from lingbot_va_core.transformer import Block, WorldTransformer
+from lingbot_va_core.vae import TinyVAE
 from lingbot_va_core.world_model import WorldModel
+
+
+def check_reach(clips: ClipSettings, rollout: RolloutConfig) -> str | None:
+    """Compare what is trained with how the model is to be run.
+
+    Returns:
+        A warning where the asynchronous modes look back on more frames than a clip has: the history, the chunk in
+        execution and the predicted one are attn_window // 2 + 1 chunks. None: a clip is long enough.
+
+    Raises:
+        TrainingError: no forward has chunks as long as those at inference.
+    """
+    size = rollout.chunk_frames
+    require(
+        clips.smallest_chunk <= size <= clips.largest_chunk,
+        f'rollout.chunk_frames is {size}, but chunks of {clips.smallest_chunk} to {clips.largest_chunk} frames are '
+        'trained; let clips.smallest_chunk and clips.largest_chunk include it',
+    )
+    reach = (rollout.attn_window // 2 + 1) * size
+    if clips.frames >= reach:
+        return None
+    return (
+        f'clips.frames is {clips.frames}, but the context at inference has up to {reach} latent frames '
+        f'(attn_window {rollout.attn_window}, chunks of {size}), more than the model is trained on; set '
+        f'clips.frames={reach} or a smaller rollout.attn_window'
+    )
 
 
 class PolicyTask:
@@ -27,7 +55,7 @@ class PolicyTask:
     Args:
         model: what is trained, in float32; its rollout and quantiles are those that the checkpoint will have. Its
             transformer is changed in place.
-        mixture: the episodes.
+        mixture: the episodes; of the first data set's held-out ones, the longest is drawn in pictures.
         settings: everything.
         world: the processes.
         name: of the model in the checkpoint.
@@ -43,11 +71,18 @@ class PolicyTask:
         self._model = replace(model, name=name, text=remember(model.text, mixture.instructions))
         self._own = world.share(settings.run.batch, 'run.batch')
         texts = {text: self._model.text.encode(text) for text in (*mixture.instructions, '')}
-        self._trained = ClipSampler(mixture.trained, texts, settings.clips, settings.run.seed)
-        held_out = [episode for episodes, _ in mixture.held_out for episode in episodes]
-        self._shown = max(held_out, key=lambda episode: len(episode.latents), default=None)
-        long = self._shown is not None and len(self._shown.latents) >= settings.clips.frames
-        self._held_out = ClipSampler(mixture.held_out, texts, settings.clips, settings.run.seed) if long else None
+        own_start = isinstance(model.vae, TinyVAE)  # the only one whose latents forget all but the frame before
+        arguments = texts, settings.clips, settings.run.seed, own_start
+        self._trained = ClipSampler(mixture.trained, *arguments)
+        long = [
+            (episodes, weight)
+            for episodes, weight in mixture.held_out
+            if weight > 0 and any(len(episode.latents) >= settings.clips.frames for episode in episodes)
+        ]
+        self._held_out = ClipSampler(long, *arguments) if long else None
+        shown = max(mixture.held_out[0][0], key=lambda episode: len(episode.latents), default=None)
+        fits = shown is not None and len(shown.latents) > model.config.rollout.chunk_frames
+        self._shown = shown if fits else None
         objective = Objective(model.transformer.train(), settings.objective, settings.run.recompute)
         if settings.lora.rank:
             add_adapters(model.transformer, settings.lora, settings.run.seed)
@@ -72,7 +107,7 @@ class PolicyTask:
 
     def draw(self, path: Path) -> bool:
         """See `trainer.Task`."""
-        if self._shown is None or not self._shown.used.any():
+        if self._shown is None:
             return False
         model = self.trained_model(self._world.device)
         if self._world.first:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,7 +23,7 @@ def claim_folder(folder: Path, settings: Mapping[str, Any], world: World) -> Non
     """Make the folder of a run, or recognise it.
 
     Raises:
-        TrainingError: something else is in it, or a run with other settings.
+        TrainingError: something else is in it, or a run with other settings, data or starting weights.
     """
     path, text = folder / SETTINGS, json.dumps(settings, indent=1, sort_keys=True, default=str)
     if path.is_file():
@@ -30,7 +31,7 @@ def claim_folder(folder: Path, settings: Mapping[str, Any], world: World) -> Non
         if theirs != ours:
             raise TrainingError(
                 f'{folder} holds a run with other settings ({_difference(theirs, ours)}); choose another folder, or '
-                'repeat its settings to go on'
+                'repeat its settings, with the same data and starting weights, to go on'
             )
     elif folder.is_dir() and any(folder.iterdir()):
         raise TrainingError(f'{folder} exists and holds no run; choose another folder')
@@ -44,7 +45,17 @@ def claim_folder(folder: Path, settings: Mapping[str, Any], world: World) -> Non
 
 
 def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], world: World) -> None:
-    """Write this process's tensors after `step` steps; the state of all processes appears at once, then old ones go."""
+    """Write this process's tensors after `step` steps; the state of all processes appears at once, then old ones go.
+
+    Raises:
+        TrainingError: a tensor of some process is not finite; what was saved before stays.
+    """
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if world.mean(torch.tensor(float(bool(broken)), device=world.device)) > 0:
+        where = f'{broken[0]} is' if broken else "another process's weights are"
+        raise TrainingError(
+            f'{where} not finite after step {step}; lower optimizer.lr, in another folder; the state before is kept'
+        )
     fresh, final = folder / f'.state-{step}', folder / f'state-{step}'
     if world.first:
         shutil.rmtree(fresh, ignore_errors=True)

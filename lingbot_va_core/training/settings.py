@@ -117,7 +117,8 @@ class ClipSettings:
         smallest_chunk, largest_chunk: K is drawn from this range, for each forward.
         start_share: of the forwards, how many begin as an episode does: the first frame is given, encoded on its own,
             without actions. Such clips start anywhere, as an episode may after a recovery; the true first frames are
-            as likely as any other. The other clips begin within an episode.
+            as likely as any other. (With a VAE whose latents remember more than the frame before them, they start
+            where an episode does.) The other clips begin within an episode.
         fdm_share: of the forwards, how many have the form of forward dynamics.
         first_chunk: also predict the first chunk of clips that begin within an episode, of which no history is known,
             as the released training does.
@@ -126,6 +127,8 @@ class ClipSettings:
         holdout: share of the episodes that are not trained on.
         min_range: least distance of the action quantiles, rad or m, so that joints that hardly move are not amplified.
         gripper_min_range: the same for the grippers' channels.
+        relative_poses: make poses in the actions relative to the first one executed in the episode; the action node
+            then needs `relative_poses`, too. Data sets hold poses in base frames.
     """
 
     frames: int = 8
@@ -139,6 +142,7 @@ class ClipSettings:
     holdout: float = 0.05
     min_range: float = 0.1
     gripper_min_range: float = 0.005
+    relative_poses: bool = False
 
     def __post_init__(self) -> None:
         _at_least(self, 2, 'frames')

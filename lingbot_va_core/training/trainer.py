@@ -72,7 +72,7 @@ def train(
         The last losses on held-out episodes, `steps` and `seconds_per_step` of this call.
 
     Raises:
-        TrainingError: the folder holds something else, or the loss is not finite.
+        TrainingError: the folder holds something else, or the loss, the gradients or the weights are not finite.
     """
     claim_folder(folder, settings, world)
     optimizer = Optimizer(task.module, optimizer_settings, run.steps)

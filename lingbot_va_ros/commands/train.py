@@ -1,7 +1,9 @@
 """`lingbot-va train`: trains the video VAE, then the world model, on recorded episodes."""
 
 import argparse
+import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,23 +92,27 @@ def run(args: argparse.Namespace) -> int:
 def _train_vae(args: argparse.Namespace, places: list[tuple[Path, float]], world: 'World') -> dict[str, Any]:
     from lingbot_va_core.datasets.checks import check
     from lingbot_va_core.datasets.reader import Dataset
+    from lingbot_va_core.training.episodes import check_clocks
+    from lingbot_va_core.training.latent_cache import content_key, weights_key
     from lingbot_va_core.training.settings import VAESettings
     from lingbot_va_core.training.trainer import train
     from lingbot_va_core.training.vae_training import VAETask, load_views
 
     settings = _settings(args, VAESettings)
     datasets = [Dataset(path) for path, _ in places]
+    check_clocks(datasets)
     for dataset in datasets:
         check(dataset)
     model = _model(args, datasets[0].spec.robot)
+    document = _document(args, settings, [content_key(dataset, model) for dataset in datasets], weights_key(model))
     task = VAETask(model, load_views(datasets, model, _progress(args, world)), settings, world, bool(args.model))
-    return train(task, settings.run, settings.optimizer, args.out, _document(args, settings), world, not args.quiet)
+    return train(task, settings.run, settings.optimizer, args.out, document, world, not args.quiet)
 
 
 def _train_policy(args: argparse.Namespace, places: list[tuple[Path, float]], world: 'World') -> dict[str, Any]:
     from lingbot_va_core.training.episodes import load_mixture, open_sources
-    from lingbot_va_core.training.latent_cache import default_cache
-    from lingbot_va_core.training.policy_training import PolicyTask
+    from lingbot_va_core.training.latent_cache import default_cache, weights_key
+    from lingbot_va_core.training.policy_training import PolicyTask, check_reach
     from lingbot_va_core.training.settings import PolicySettings
     from lingbot_va_core.training.trainer import train
 
@@ -120,16 +126,20 @@ def _train_policy(args: argparse.Namespace, places: list[tuple[Path, float]], wo
     if args.keep_quantiles:
         sources = open_sources(places, settings.clips, model.normalizer)
     config = replace(model.config, rollout=settings.rollout.apply(model.config.rollout))
+    warning = check_reach(settings.clips, config.rollout)
+    if warning and world.first:
+        print(f'warning: {warning}', file=sys.stderr)
     model = replace(model, config=config, normalizer=sources[0].normalizer)
     model.vae.to(world.device)
     model = replace(model, device=world.device)
     cache = args.cache or default_cache()
     mixture = load_mixture(sources, model, cache, settings.clips.holdout, _progress(args, world))
     model.vae.cpu()
+    document = _document(args, settings, mixture.keys, weights_key(model))  # before adapters change the model
     names = ' and '.join(path.name for path, _ in places)
     name = args.name or f'{config.name} ({names}, {settings.run.steps} steps)'
     task = PolicyTask(model, mixture, settings, world, name)
-    return train(task, settings.run, settings.optimizer, args.out, _document(args, settings), world, not args.quiet)
+    return train(task, settings.run, settings.optimizer, args.out, document, world, not args.quiet)
 
 
 def _settings(args: argparse.Namespace, kind: type) -> Any:
@@ -150,13 +160,14 @@ def _model(args: argparse.Namespace, robot: str) -> 'WorldModel':
     return load_model(None, args.preset, load_profile(robot))
 
 
-def _document(args: argparse.Namespace, settings: Any) -> dict[str, Any]:
-    """What a run is recognised by."""
+def _document(args: argparse.Namespace, settings: Any, keys: Sequence[str], weights: str) -> dict[str, Any]:
+    """What a run is recognised by: settings, and the content of what it reads, since a path may come to hold more."""
     return {
         'what': args.what,
         'datasets': args.dataset,
         'model': args.model or args.preset,
         'keep_quantiles': args.keep_quantiles,
+        'content': {**{f'dataset {i + 1}': key for i, key in enumerate(keys)}, 'starting weights': weights},
         **asdict(settings),
     }
 

@@ -1,13 +1,14 @@
 """`lingbot-va train`, from demonstrations to a checkpoint."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from demonstrations import write_demonstrations
 
-from lingbot_va_core.checkpoint import load_model
+from lingbot_va_core.checkpoint import load_model, save_checkpoint
 from lingbot_va_core.datasets.reader import Dataset
 from lingbot_va_core.robot import load_profile
 from lingbot_va_ros.cli import main
@@ -56,3 +57,23 @@ def test_bad_usage_is_one_line(
     assert main(['train', 'policy', '--out', str(tmp_path / 'run'), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
+
+
+def test_a_run_does_not_go_on_with_other_data_or_other_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root, robot = tmp_path / 'swing', load_profile('aloha')
+    write_demonstrations(root, robot, episodes=2)
+    model = load_model(None, 'tiny', robot, seed=1)
+    save_checkpoint(model, tmp_path / 'start')
+    command = ['train', 'policy', '--dataset', str(root), '--model', f'{tmp_path}/start', '--out', f'{tmp_path}/run']
+    command += [*SHORT, '--cache', f'{tmp_path}/cache', '--set', 'clips.frames=6']
+    assert main(command) == 0
+    assert 'warning: clips.frames is 6, but the context' in capsys.readouterr().err
+    save_checkpoint(load_model(None, 'tiny', robot, seed=2), tmp_path / 'start')
+    assert main(command) == 2
+    assert 'a run with other settings (content.' in capsys.readouterr().err
+    save_checkpoint(model, tmp_path / 'start')
+    assert main(command) == 0
+    shutil.rmtree(root)
+    write_demonstrations(root, robot, episodes=2, seed=1)
+    assert main(command) == 2
+    assert 'other settings (content.dataset 1 ' in capsys.readouterr().err

@@ -148,6 +148,16 @@ def test_a_lifted_cube_is_put_back_on_the_table_once(plant, commands):
     assert cube[2] == pytest.approx(0.02, abs=0.005)
 
 
+def test_a_cube_that_is_touched_on_the_table_is_left_alone(plant):
+    plant.begin(0)
+    removal, simulation = Removal(np.random.default_rng(0)), plant.simulation
+    assert not removal.step(simulation)
+    simulation.reward = 3  # as a finger of the left gripper has it that touches the cube where it stands
+    assert not removal.step(simulation)
+    simulation.data.joint(CUBE).qpos[2] += 0.03
+    assert removal.step(simulation) and not removal.step(simulation)
+
+
 def test_the_same_episodes_in_other_processes():
     alone = sorted(evaluate(SHORT, workers=1), key=lambda episode: episode.index)
     together = sorted(evaluate(SHORT, workers=2), key=lambda episode: episode.index)

@@ -18,7 +18,8 @@ def episode(frames: int = 9, number: int = 0) -> TrainingEpisode:
     latents = index.view(-1, 1, 1, 1).expand(-1, 2, 1, 1)
     actions = index.view(-1, 1, 1).expand(-1, 4, 30)
     used = torch.ones(30, dtype=torch.bool)
-    return TrainingEpisode(f'episode {number}', latents, -latents - 1, actions, actions + 0.5, used, 'go')
+    mistaken = torch.arange(frames) == 3
+    return TrainingEpisode(f'episode {number}', latents, -latents - 1, actions, actions + 0.5, used, 'go', mistaken)
 
 
 def sampler(*sources: tuple[list[TrainingEpisode], float], **changes: object) -> ClipSampler:
@@ -60,6 +61,22 @@ def test_labels_and_executed_actions_stay_apart() -> None:
     drawn = sampler(start_share=0.0)
     clip = drawn.clip(drawn.plan(TRAIN, 0, 0), TRAIN, 0, 0, 0)
     assert torch.equal(clip.executed, clip.labels + 0.5)
+
+
+def test_mistakes_stay_with_their_frame() -> None:
+    drawn = sampler(start_share=0.0)
+    for step in range(20):
+        clip = drawn.clip(drawn.plan(TRAIN, step, 0), TRAIN, step, 0, 0)
+        assert torch.equal(clip.mistaken, clip.latents[:, 0, 0, 0] == 3)
+
+
+def test_without_latents_of_their_own_clips_begin_where_an_episode_does() -> None:
+    settings = replace(SETTINGS, start_share=1.0)
+    drawn = ClipSampler([([episode(9, 1), episode(6, 2)], 1.0)], TEXTS, settings, seed=0, start_anywhere=False)
+    clips = [drawn.clip(drawn.plan(TRAIN, step, 0), TRAIN, step, 0, 0) for step in range(30)]
+    assert {float(clip.latents[1, 0, 0, 0]) for clip in clips} == {101.0, 201.0}
+    within = replace(drawn.plan(TRAIN, 0, 0), given=False)
+    assert len({float(drawn.clip(within, TRAIN, step, 0, 0).latents[1, 0, 0, 0]) for step in range(30)}) == 7
 
 
 def test_data_sets_are_drawn_by_weight_and_too_short_episodes_never() -> None:

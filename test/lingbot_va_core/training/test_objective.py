@@ -23,7 +23,8 @@ def clip(model: WorldModel, seed: int = 5, used: torch.Tensor = USED) -> Clip:
     generator = torch.Generator().manual_seed(seed)
     latents = torch.randn(FRAMES, *model.config.latent_shape, generator=generator)
     labels, executed = torch.randn(2, FRAMES, 16, 30, generator=generator)
-    return Clip(latents, labels, executed, used, torch.randn(4, 12, generator=generator), seed)
+    mistaken = torch.zeros(FRAMES, dtype=torch.bool)
+    return Clip(latents, labels, executed, used, torch.randn(4, 12, generator=generator), seed, mistaken)
 
 
 def test_noisy_frames_lie_between_data_and_noise_at_their_level(small: WorldModel) -> None:
@@ -86,6 +87,25 @@ def test_the_loss_is_the_mean_square_over_predicted_frames_and_used_channels(sma
     torch.testing.assert_close(total, 2.0 * terms['video'] + 0.5 * terms['action'])
     changed.action_target[0, 1, 0, 0] += 100
     assert objective(changed)[1]['action'] > terms['action'] + 1
+
+
+def test_mistakes_are_targets_of_forward_dynamics_alone(small: WorldModel) -> None:
+    settings = ObjectiveSettings()
+    objective = Objective(small.transformer, settings)
+    other = clip(small, seed=6)
+    mistaken = replace(clip(small), mistaken=torch.tensor([False, False, True, False]))
+
+    def losses(fdm: bool, change: float) -> dict[str, torch.Tensor]:
+        example = noised(plan(fdm=fdm), [other, mistaken], settings, small.config.rollout)
+        example.video_target[1, :, 2] += change
+        example.action_target[1, 2] += change
+        return objective(example)[1]
+
+    assert losses(False, 0.0) == losses(False, 100.0)
+    assert losses(True, 100.0)['fdm'] > losses(True, 0.0)['fdm'] + 100
+    plain = noised(plan(), [other, clip(small)], settings, small.config.rollout)
+    kept = objective(plain)[1]
+    assert losses(False, 0.0)['video'] < kept['video'] and losses(False, 0.0)['action'] < kept['action']
 
 
 def test_forward_dynamics_has_the_loss_of_the_video_alone(small: WorldModel) -> None:

@@ -47,6 +47,17 @@ def test_the_average_follows_the_weights_and_stands_in_for_them() -> None:
     assert torch.equal(module.weight, after)
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_gradients_that_are_not_finite_change_nothing(value: float) -> None:
+    module = nn.Linear(2, 1)
+    optimizer = Optimizer(module, OptimizerSettings(warmup=0), steps=10)
+    before = {name: tensor.clone() for name, tensor in optimizer.state().items()}
+    module.weight.grad, module.bias.grad = torch.tensor([[1.0, value]]), torch.ones(1)
+    with pytest.raises(TrainingError, match=r'norm of the gradients is (nan|inf) at step 5; lower optimizer.lr'):
+        optimizer.step(4)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in optimizer.state().items())
+
+
 def test_decays_out_of_range_are_refused() -> None:
     with pytest.raises(TrainingError, match=r'ema 1.0; all must be at least 0 and below 1'):
         OptimizerSettings(ema=1.0)

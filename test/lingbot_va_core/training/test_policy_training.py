@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,15 @@ from training_runs import make_task, settings, train_policy
 from lingbot_va_core.checkpoint import WorldModel, load_model
 from lingbot_va_core.datasets.layout import DatasetError
 from lingbot_va_core.datasets.reader import Dataset
+from lingbot_va_core.presets import TINY
+from lingbot_va_core.resources import share_dir
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.session import Session
 from lingbot_va_core.training.clips import TRAIN
-from lingbot_va_core.training.settings import TrainingError
+from lingbot_va_core.training.distributed import World
+from lingbot_va_core.training.episodes import load_mixture, open_sources
+from lingbot_va_core.training.policy_training import PolicyTask, check_reach
+from lingbot_va_core.training.settings import PolicySettings, TrainingError, read_section, read_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -177,3 +183,38 @@ def test_another_run_is_not_overwritten(
     (tmp_path / 'photos' / 'cat.png').touch()
     with pytest.raises(TrainingError, match='exists and holds no run'):
         train_policy(small, demonstrations, cache, tmp_path / 'photos', settings())
+
+
+def test_clips_that_are_shorter_than_the_context_at_inference_are_told() -> None:
+    path = share_dir() / 'config' / 'training' / 'tiny.yaml'
+    shipped = read_settings(PolicySettings, read_section(path, 'policy'))
+    assert check_reach(shipped.clips, shipped.rollout.apply(TINY.rollout)) is None
+    assert shipped.clips.frames == 8
+    short = replace(shipped.clips, frames=6)
+    assert 'clips.frames is 6, but the context at inference has up to 8' in check_reach(short, TINY.rollout)
+    with pytest.raises(TrainingError, match='chunk_frames is 4, but chunks of 1 to 2 frames are trained'):
+        check_reach(shipped.clips, replace(TINY.rollout, chunk_frames=4))
+
+
+def test_the_first_data_set_is_shown_and_others_cannot_hide_its_losses(
+    small: WorldModel, demonstrations: Dataset, cache: Path, tmp_path: Path, profile: RobotProfile
+) -> None:
+    places = [(demonstrations.root, 1.0)]
+    for name, frames in (('long', 49), ('short', 9)):
+        root = tmp_path / name
+        write_demonstrations(root, profile, episodes=2, frames=frames, seed=2, instruction=name)
+        places.append((root, 1.0))
+    chosen = settings('clips.frames=3', 'run.evaluate_batches=1')
+    task = make_task(small, places, cache, chosen)
+    assert task._shown.instruction == 'follow the block'
+
+    model = replace(small, config=replace(small.config, rollout=chosen.rollout.apply(small.config.rollout)))
+    sources = open_sources(places, chosen.clips)
+    mixture = load_mixture(sources, model, cache, chosen.clips.holdout)
+    brief = [replace(episode, latents=episode.latents[:2]) for episode in mixture.held_out[2][0]]
+    cut = replace(mixture, held_out=[*mixture.held_out[:2], (brief, 1.0)])
+    task = PolicyTask(model, cut, chosen, World())
+    assert task._held_out._weights.tolist() == [0.5, 0.5] and task.evaluate()['video'] > 0
+    cut = replace(mixture, held_out=[(brief, 1.0), *mixture.held_out[1:]])
+    task = PolicyTask(model, cut, chosen, World())
+    assert not task.draw(tmp_path / 'picture.png') and task.evaluate()['video'] > 0
