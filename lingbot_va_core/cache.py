@@ -1,4 +1,7 @@
-"""The KV cache of the joint attention: preallocated, evicted from the front, read as one contiguous view."""
+"""The KV cache of the joint attention: preallocated, evicted from the front, read as one contiguous view.
+
+`KVCache.snapshot`, `rollback` and `Write.REPLACE` are for callers who branch from one context; the session needs none.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +38,11 @@ class Entry:
     stop: int
     rows: int
 
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -53,7 +61,8 @@ class KVCache:
 
     Where fewer than the needed slots are left, the oldest tokens are evicted in front of the range, also for transient
     writes. 'released' evicts as many tokens as are needed, as the released model does, so that a frame may stay in
-    part; 'frames' evicts whole frames.
+    part, or its actions without its video; 'frames' evicts whole latent frames, the video with its actions. Where these
+    lie apart, because the group of the frame has others that stay, what stays in front of the gap is moved up to it.
     """
 
     def __init__(
@@ -156,19 +165,24 @@ class KVCache:
 
     def trim(self, tokens: int) -> None:
         """Evict the oldest until at most `tokens` are held."""
-        while (excess := self.tokens - tokens) > 0:
+        excess = self.tokens - tokens
+        while excess > 0:
             oldest = self._entries[0]
-            if self.eviction == 'frames' or oldest.stop - oldest.start <= excess:
-                self._entries.pop(0)
-            else:
-                self._entries[0] = replace(oldest, start=oldest.start + excess)
+            if self.eviction == 'frames':
+                excess -= sum(entry.size for entry in self._entries if entry.frame == oldest.frame)
+                self._entries = [entry for entry in self._entries if entry.frame != oldest.frame]
+                continue
+            evicted = min(oldest.size, excess)
+            self._entries[:1] = [replace(oldest, start=oldest.start + evicted)] if evicted < oldest.size else []
+            excess -= evicted
+        self._move_up()
 
     def snapshot(self, reserve: int = 0) -> Snapshot:
         """Remember what is held, without copying any of it, for `rollback`.
 
         The snapshot lasts while writes go behind what it holds: transient and kept ones, with the evictions that they
         cause. It is lost once its own slots are written to: by `Write.REPLACE`, by a write after its frames were
-        dropped, or when the range is moved to the front.
+        dropped, when the range is moved to the front, or when an eviction leaves a gap.
 
         Args:
             reserve: tokens that can surely be written behind it before the range has to be moved, the largest
@@ -213,7 +227,7 @@ class KVCache:
     def _find_predicted(self, stream: str, first: int, frames: int, tokens: int) -> int:
         """Return the position of the first of these frames among the entries."""
         wanted = [(stream, first + i, Write.PREDICTED, tokens) for i in range(frames)]
-        held = [(entry.stream, entry.frame, entry.kind, entry.stop - entry.start) for entry in self._entries]
+        held = [(entry.stream, entry.frame, entry.kind, entry.size) for entry in self._entries]
         for position in range(len(held) - frames + 1):
             if held[position : position + frames] == wanted:
                 return position
@@ -229,15 +243,27 @@ class KVCache:
     def _move(self, position: int) -> None:
         """Move the frames that are held to one range that begins at `position`, at or before the first of them."""
         for i, entry in enumerate(self._entries):
-            size = entry.stop - entry.start
-            if entry.start != position:
-                self._overwrite(position)
-                for pool in (self._keys, self._values):
-                    source = pool[..., entry.start : entry.stop, :]
-                    overlap = entry.start < position + size
-                    pool[..., position : position + size, :].copy_(source.clone() if overlap else source)
-                self._entries[i] = replace(entry, start=position, stop=position + size)
-            position += size
+            self._move_entry(i, position)
+            position += entry.size
+
+    def _move_up(self) -> None:
+        """Close the gaps between the frames that are held by moving those in front of them; the last stays."""
+        position = self._end
+        for i in reversed(range(len(self._entries))):
+            position -= self._entries[i].size
+            self._move_entry(i, position)
+
+    def _move_entry(self, i: int, position: int) -> None:
+        entry = self._entries[i]
+        if entry.start == position:
+            return
+        self._overwrite(position)
+        target = slice(position, position + entry.size)
+        for pool in (self._keys, self._values):
+            source = pool[..., entry.start : entry.stop, :]
+            overlap = abs(entry.start - position) < entry.size
+            pool[..., target, :].copy_(source.clone() if overlap else source)
+        self._entries[i] = replace(entry, start=target.start, stop=target.stop)
 
     def _overwrite(self, start: int) -> None:
         """Take note that slots from `start` on are about to be written."""

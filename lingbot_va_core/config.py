@@ -204,7 +204,8 @@ class RolloutConfig:
             `flow_matching.schedule`.
         fdm_steps: N of the schedule by which forward dynamics predicts the video of actions in execution, to the noise
             level that the video is denoised to; None: video_steps.
-        cache_eviction: 'released': token by token; 'frames': in whole frames, see `cache`.
+        cache_eviction: in mode sync, 'released': token by token; 'frames': in whole latent frames, as asynchronous
+            modes always do, see `cache`.
         attn_window: history that is attended to, in units of half a chunk.
     """
 
@@ -224,7 +225,7 @@ class RolloutConfig:
     video_exec_step: int | None = None
     video_s: float | None = None
     video_s_axis: str = 'unshifted'
-    cache_eviction: str = 'released'
+    cache_eviction: str = field(default='released', metadata={'newer': True})
     fdm_steps: int | None = field(default=None, metadata={'newer': True})
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ class Context:
         video_rows, action_rows: of them that denoising of each stream computes.
     """
 
-    def __init__(self, model: WorldModel, slots: int) -> None:
+    def __init__(self, model: WorldModel, slots: int, eviction: str) -> None:
         rollout, transformer = model.config.rollout, model.config.transformer
         self._model, self._rollout = model, rollout
         self.video_rows, self.action_rows = (
@@ -36,7 +36,7 @@ class Context:
             slots=slots,
             device=model.device,
             dtype=model.dtype,
-            eviction=rollout.cache_eviction,
+            eviction=eviction,
         )
         self._used = model.normalizer.used(model.device)
         self._text: dict[int, TextContext] | None = None  # by rows of the batch

@@ -72,7 +72,6 @@ REAL_ROBOT = RolloutConfig(
 )
 
 
-
 @dataclass(frozen=True)
 class RolloutPreset:
     """What a released checkpoint's folder leaves out, for the robot or benchmark that it was trained for.
@@ -173,6 +172,7 @@ TINY = ModelConfig(
         attn_window=6,
         video_shift=1.0,
         video_exec_step=3,
+        cache_eviction='frames',
     ),
     text=TextConfig(kind='minilm', length=32),
 )

@@ -63,8 +63,10 @@ class Session:
     the context at the next prediction, which writes what is real by then in their place.
 
     Real frames enter the context in groups of at most K, the longest that models are trained with, and the stand-ins
-    as one group. The history is as long in all modes, `cache_slots` less one chunk: asynchronous modes have a chunk
-    of memory more for the stand-ins. So what is evicted does not depend on when observations came.
+    as one group. Of real frames, the last `attn_window` // 2 - 1 chunks stay, as whole latent frames: how many does not
+    depend on the mode, nor on when they came; only which of them entered together does. Stand-ins come on top, in
+    memory of their own, so that none of them evicts what is real. The exception is sync with `cache_eviction`
+    'released', which evicts as the released model does: the oldest tokens, so that actions may outlast their video.
 
     The first chunk starts with latent frame 0, which is given: it is held at timestep 0 while the others are denoised
     and its actions are zero in normalised space, so that the chunk's executable frames are 1..K-1. With K = 1 that
@@ -83,7 +85,8 @@ class Session:
         self._dynamics_plan = forward_dynamics_schedule(rollout, self._video_plan.kept)
         slots, chunk = model.config.cache_slots, model.config.chunk_tokens
         self._history_tokens = slots - chunk
-        self._context = Context(model, slots if mode == 'sync' else slots + chunk)
+        eviction = rollout.cache_eviction if mode == 'sync' else 'frames'
+        self._context = Context(model, slots if mode == 'sync' else slots + chunk, eviction)
         self._video_shape = (model.config.latent_shape[0], rollout.chunk_frames, *model.config.latent_shape[1:])
         self._action_shape = (rollout.chunk_frames, rollout.actions_per_latent, model.config.transformer.action_dim)
         self._history = History(
@@ -216,7 +219,7 @@ class Session:
             first, end = history.grounded, min(history.grounded + self._rollout.chunk_frames, real)
             context.write(*history.group(end), first, Write.CLEAN)
             history.ground(end)
-            if self.mode != 'sync':  # there the chunk itself evicts, as in the released model
+            if context.cache.eviction == 'frames':  # otherwise the chunk itself evicts, as in the released model
                 context.cache.trim(self._history_tokens)
 
     def _stand_in(self, frames: range, noise: Tensor | None) -> None:

@@ -69,11 +69,10 @@ def latent(index: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Token:
-    """Keys and values of all layers, [B, heads, head_dim] each, of one token of a write's frame."""
+    """Keys and values of all layers, [B, heads, head_dim] each, of one token."""
 
     stream: str
     frame: int
-    write: int
     kind: Write
     layers: list[tuple[Tensor, Tensor]]
 
@@ -84,7 +83,6 @@ class ListCache:
     def __init__(self, slots: int, eviction: str) -> None:
         self.slots, self.eviction = slots, eviction
         self.tokens: list[Token] = []
-        self._writes = 0
 
     @contextmanager
     def write(
@@ -92,8 +90,7 @@ class ListCache:
     ) -> Iterator['ListCache']:
         """As the cache: evict, attend, keep."""
         self.trim(self.slots - frames * tokens)
-        self._writes += 1
-        self.fresh = [Token(stream, first + i // tokens, self._writes, kind, []) for i in range(frames * tokens)]
+        self.fresh = [Token(stream, first + i // tokens, kind, []) for i in range(frames * tokens)]
         yield self
         if kind is not Write.TRANSIENT:
             self.tokens += self.fresh
@@ -107,18 +104,15 @@ class ListCache:
         return keys, values
 
     def trim(self, count: int) -> None:
-        """Drop the oldest until `count` are left, in whole frames where the eviction says so."""
+        """Drop the oldest until `count` are left, in whole latent frames where the eviction says so."""
         while len(self.tokens) > count:
             oldest = self.tokens.pop(0)
-            while self.eviction == 'frames' and self.tokens and self._same_frame(self.tokens[0], oldest):
-                self.tokens.pop(0)
+            if self.eviction == 'frames':
+                self.tokens = [token for token in self.tokens if token.frame != oldest.frame]
 
     def drop_predicted(self) -> None:
         """Drop what was predicted."""
         self.tokens = [token for token in self.tokens if token.kind is not Write.PREDICTED]
-
-    def _same_frame(self, one: Token, other: Token) -> bool:
-        return (one.write, one.frame) == (other.write, other.frame)
 
 
 @dataclass(frozen=True)
@@ -162,10 +156,11 @@ class FromScratch:
             Video as it was kept and as it ended, normalised actions.
         """
         synchronous = self.mode == 'sync'
-        self.cache = ListCache(self.slots + (0 if synchronous else self.chunk_tokens), self.rollout.cache_eviction)
+        eviction = self.rollout.cache_eviction if synchronous else 'frames'
+        self.cache = ListCache(self.slots + (0 if synchronous else self.chunk_tokens), eviction)
         for i, group in enumerate(past):
             self.write(group, Write.CLEAN, 0.0)
-            if not synchronous or i + 1 < len(past):  # in sync the chunk that followed has evicted
+            if eviction == 'frames' or i + 1 < len(past):  # as released, the chunk that followed has evicted
                 self.cache.trim(self.slots - self.chunk_tokens)
         if stand_in is not None:
             if self.mode == 'fdm':

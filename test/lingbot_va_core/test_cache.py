@@ -32,8 +32,9 @@ def extend(slots: Slots, key: Tensor, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of the list model: keys and values [B, tokens, heads, dim]."""
+    """One frame of one stream of the list model: keys and values [B, tokens, heads, dim]."""
 
+    stream: str
     index: int
     kind: Write
     key: Tensor
@@ -51,12 +52,18 @@ class ListModel:
         self.eviction = eviction
         self.held: list[Frame] = []
 
-    def evict(self, count: int) -> None:
+    def evict(self, count: int) -> bool:
+        """Make room; return whether only what was in front of everything that stays has left."""
+        before = list(self.held)
         while (excess := sum(frame.tokens for frame in self.held) + count - SLOTS) > 0:
             oldest = self.held.pop(0)
-            if self.eviction == 'released' and oldest.tokens > excess:
+            if self.eviction == 'frames':
+                self.held = [frame for frame in self.held if frame.index != oldest.index]
+            elif oldest.tokens > excess:
                 rest = replace(oldest, key=oldest.key[:, excess:], value=oldest.value[:, excess:])
                 self.held.insert(0, rest)
+        gone = len(before) - len(self.held)
+        return self.eviction == 'released' or all(a is b for a, b in zip(before[gone:], self.held, strict=True))
 
     def attend(self, past: list[Frame], own: list[Frame]) -> Tensor:
         key, value = (torch.cat([getattr(f, name) for f in past + own], dim=1) for name in ('key', 'value'))
@@ -72,6 +79,7 @@ class ListModel:
                 while (
                     stop < len(self.held)
                     and self.held[stop].kind is Write.PREDICTED
+                    and self.held[stop].stream == frame.stream
                     and self.held[stop].index == self.held[stop - 1].index + 1
                     and self.held[stop].tokens == frame.tokens
                 ):
@@ -81,6 +89,7 @@ class ListModel:
 
 
 WRITES = st.tuples(
+    st.sampled_from(['video', 'video', 'action']),  # actions of the frames that the last write was of, if as many
     st.integers(1, 4),
     st.sampled_from([1, 2, 3, 5]),
     st.sampled_from([Write.TRANSIENT, Write.PREDICTED, Write.PREDICTED, Write.CLEAN]),
@@ -110,8 +119,7 @@ def test_attention_over_the_cache_equals_recomputing_it(eviction: str, operation
             except CacheError:
                 assert not lasts  # its slots were overwritten; then nothing may have changed
         elif operation == 'fail':
-            model.evict(4)
-            lasts = lasts and behind + 4 <= spare
+            lasts = model.evict(4) and lasts and behind + 4 <= spare
             with pytest.raises(ZeroDivisionError), pool.write('video', index, 2, 2, Write.CLEAN) as slots:
                 slots.extend(0, noise(step, 4), noise(step, 4))
                 raise ZeroDivisionError
@@ -122,36 +130,39 @@ def test_attention_over_the_cache_equals_recomputing_it(eviction: str, operation
                 if not frames:
                     continue
                 lasts = False
-                first, tokens, kind = model.held[position].index, model.held[position].tokens, Write.REPLACE
+                stream, first = model.held[position].stream, model.held[position].index
+                tokens, kind = model.held[position].tokens, Write.REPLACE
                 if eviction == 'released' and position == 0 and pool.entries[0].stop - pool.entries[0].start != tokens:
                     continue
             else:
-                (frames, tokens, kind), first = operation, index
-                model.evict(frames * tokens)
-                index += frames
-                lasts = lasts and behind + frames * tokens <= spare
+                stream, frames, tokens, kind = operation
+                first = max(index - frames, 0) if stream == 'action' else index
+                lasts = model.evict(frames * tokens) and lasts and behind + frames * tokens <= spare
+                index = first + frames
                 behind += 0 if kind is Write.TRANSIENT else frames * tokens
             key, value = noise(2 * step, frames * tokens), noise(2 * step + 1, frames * tokens)
             own = [
-                Frame(first + i, Write.CLEAN if kind is Write.REPLACE else kind, k, v)
+                Frame(stream, first + i, Write.CLEAN if kind is Write.REPLACE else kind, k, v)
                 for i, (k, v) in enumerate(zip(key.split(tokens, 1), value.split(tokens, 1), strict=True))
             ]
             past = model.held if position is None else model.held[:position]
-            with pool.write('video', first, frames, tokens, kind) as slots:
+            with pool.write(stream, first, frames, tokens, kind) as slots:
                 result = extend(slots, key, value)
             torch.testing.assert_close(result, model.attend(past, own), rtol=1e-5, atol=1e-5)
             if position is not None:
                 model.held[position : position + frames] = own
             elif kind is not Write.TRANSIENT:
                 model.held += own
-        held = [(entry.frame, entry.kind, entry.stop - entry.start) for entry in pool.entries]
-        assert held == [(frame.index, frame.kind, frame.tokens) for frame in model.held]
+        held = [(entry.stream, entry.frame, entry.kind, entry.size) for entry in pool.entries]
+        assert held == [(frame.stream, frame.index, frame.kind, frame.tokens) for frame in model.held]
         assert pool.tokens == sum(frame.tokens for frame in model.held) <= SLOTS
 
 
-def write(pool: KVCache, seed: int, frames: int, tokens: int, kind: Write, first: int = 0) -> Tensor:
+def write(
+    pool: KVCache, seed: int, frames: int, tokens: int, kind: Write, first: int = 0, stream: str = 'video'
+) -> Tensor:
     key, value = noise(seed, frames * tokens), noise(seed + 1, frames * tokens)
-    with pool.write('video', first, frames, tokens, kind) as slots:
+    with pool.write(stream, first, frames, tokens, kind) as slots:
         return extend(slots, key, value)
 
 
@@ -199,6 +210,52 @@ def test_trimming_evicts_the_oldest(eviction: str, left: list[tuple[int, int]]) 
     assert [(entry.frame, entry.stop - entry.start) for entry in pool.entries] == left
     pool.trim(0)
     assert pool.entries == ()
+
+
+def group(pool: KVCache, first: int, frames: int) -> None:
+    """Write frames as the session does: four tokens of video each, then two of actions."""
+    write(pool, first, frames, 4, Write.CLEAN, first)
+    write(pool, 50 + first, frames, 2, Write.CLEAN, first, 'action')
+
+
+@pytest.mark.parametrize('groups', [[2, 2], [1, 2, 1], [1, 3], [3, 1], [4], [1, 1, 1, 1]])
+def test_video_and_actions_of_a_frame_leave_together(groups: list[int]) -> None:
+    left = {}
+    for eviction in EVICTIONS:
+        pool, first = cache(eviction), 0
+        for frames in groups:
+            group(pool, first, frames)
+            first += frames
+        pool.trim(15)
+        left[eviction] = [(entry.stream, entry.frame) for entry in pool.entries]
+    assert sorted(left['frames']) == [('action', 2), ('action', 3), ('video', 2), ('video', 3)]
+    assert left['released'] != left['frames']  # which keeps 15 tokens: of a frame, or actions without their video
+
+
+def test_what_stays_of_a_group_is_moved_to_the_rest() -> None:
+    pool = cache()
+    group(pool, 0, 4)
+    last = pool.entries[-1]
+    pool.trim(23)
+    pool.trim(17)
+    assert [(entry.stream, entry.frame, entry.start) for entry in pool.entries] == [
+        ('video', 2, 12), ('video', 3, 16), ('action', 2, 20), ('action', 3, 22),
+    ]  # fmt: skip
+    assert pool.entries[-1] == last
+    keys = torch.cat([noise(0, 16)[:, 8:], noise(50, 8)[:, 4:]], dim=1).transpose(1, 2)
+    assert torch.equal(pool._keys[0, :, :, 12:24], keys)
+
+
+def test_a_snapshot_is_lost_when_a_group_is_evicted_in_part() -> None:
+    pool = cache(spare=24)
+    group(pool, 0, 2)
+    group(pool, 2, 2)
+    snapshot = pool.snapshot(reserve=24)
+    write(pool, 90, 3, 4, Write.TRANSIENT, first=4)  # frames 0 and 1, a whole group
+    pool.rollback(snapshot)
+    write(pool, 90, 1, 4, Write.TRANSIENT, first=4)  # frame 0
+    with pytest.raises(CacheError, match='the snapshot is lost'):
+        pool.rollback(snapshot)
 
 
 def test_real_frames_take_the_slots_of_predicted_ones() -> None:

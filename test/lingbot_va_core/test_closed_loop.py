@@ -227,11 +227,76 @@ def test_modes_differ_once_something_stands_in(four: WorldModel) -> None:
     assert not any(same(*pair) for pair in zip(naive[1:], fdm[1:], strict=True))
 
 
-def test_without_stand_ins_all_modes_agree(four: WorldModel) -> None:
-    by_mode = [play(configured(four, attn_window=30), mode, COMPLETE) for mode in MODES]
-    for sync, naive, fdm in zip(*by_mode, strict=True):
-        assert same(sync, naive)
-        assert same(sync, fdm)
+def complete(chunks: int, frames: int) -> list[Step]:
+    """Return a script in which everything is real before every prediction, of chunks of so many frames."""
+    spans = [range(max(t * frames, 1), (t + 1) * frames) for t in range(chunks - 1)]
+    return [{'latent': [0]}, *({'latent': list(span), 'executed': list(span)} for span in spans)]
+
+
+@pytest.mark.parametrize('window', [30, 4, 6])
+@pytest.mark.parametrize('frames', [2, 4])
+def test_without_stand_ins_all_modes_agree(small: WorldModel, frames: int, window: int) -> None:
+    """Whether or not something is evicted."""
+    model = configured(small, chunk_frames=frames, attn_window=window, cache_eviction='frames')
+    script = complete(6, frames)
+    for sync, naive, fdm in zip(*(play(model, mode, script) for mode in MODES), strict=True):
+        for other in (naive, fdm):
+            torch.testing.assert_close(other.latents, sync.latents, **CLOSE)
+            np.testing.assert_allclose(other.actions, sync.actions, **CLOSE)
+
+
+def seen_by_video(model: WorldModel, mode: str, script: list[Step]) -> list[list[tuple[str, int]]]:
+    """Play; return stream and frame of all that a chunk's first video forward finds in the cache, once a token."""
+    session, seen = Session(model, mode), []
+    session.start(INSTRUCTION)
+    denoise_video = session._context.denoise_video
+
+    def recorded(noise: torch.Tensor, plan: Schedule, first: int, *rest: object, **options: object) -> object:
+        if options.get('keep', True):  # not in forward dynamics
+            entries = session._context.cache.entries
+            seen.append([(entry.stream, entry.frame) for entry in entries for _ in range(entry.start, entry.stop)])
+        return denoise_video(noise, plan, first, *rest, **options)
+
+    session._context.denoise_video = recorded
+    play_on(session, script)
+    return seen
+
+
+def whole(model: WorldModel, frames: range) -> list[tuple[str, int]]:
+    video, actions = model.config.video_tokens, model.config.rollout.actions_per_latent
+    return sorted([('video', f) for f in frames] * video + [('action', f) for f in frames] * actions)
+
+
+@pytest.mark.parametrize(('mode', 'eviction'), [('sync', 'frames'), ('naive', 'released'), ('fdm', 'released')])
+def test_the_history_is_of_whole_frames_and_as_long_in_all_modes(small: WorldModel, mode: str, eviction: str) -> None:
+    model = configured(small, attn_window=6, cache_eviction=eviction)  # chunks of 2, two of them history
+    for end, seen in enumerate(seen_by_video(model, mode, complete(7, 2))):
+        assert sorted(seen) == whole(model, range(max(2 * end - 4, 0), 2 * end))
+
+
+@pytest.mark.parametrize('mode', ['naive', 'fdm'])
+def test_what_is_evicted_does_not_depend_on_when_frames_came(small: WorldModel, mode: str) -> None:
+    model = configured(small, attn_window=6)
+    every: dict[int, Step] = {i: {'latent': [i], 'executed': [i] if i else []} for i in range(6)}
+
+    def give(*frames: int) -> Step:
+        return {kind: [i for f in frames for i in every[f][kind]] for kind in ('latent', 'executed')}
+
+    scripts = [
+        [give(0), give(1), give(2, 3), give(4, 5)],
+        [give(0), give(), give(1, 2), give(3, 4, 5)],
+        [give(0), give(), give(1), give(2, 3, 4, 5)],
+        [give(0), give(1), give(2), give(3, 4, 5)],
+    ]
+    for script in scripts:  # the groups differ
+        assert sorted(seen_by_video(model, mode, script)[-1]) == whole(model, range(2, 6))
+
+
+@pytest.mark.parametrize('mode', ['naive', 'fdm'])
+def test_stand_ins_evict_nothing_real(small: WorldModel, mode: str) -> None:
+    model, script = configured(small, attn_window=6), complete(5, 2)
+    script[4] = {}
+    assert sorted(seen_by_video(model, mode, script)[-1]) == whole(model, range(2, 8))  # 6 and 7 stand in
 
 
 @pytest.mark.parametrize('mode', ['naive', 'fdm'])

@@ -23,6 +23,12 @@ def test_a_checkpoint_from_before_forward_dynamics_is_read() -> None:
     assert ModelConfig.from_dict(document).rollout.fdm_steps == 2
 
 
+def test_a_checkpoint_that_names_no_eviction_is_run_as_released() -> None:
+    document = preset('tiny').to_dict()
+    assert document['rollout'].pop('cache_eviction') == 'frames'
+    assert ModelConfig.from_dict(document).rollout.cache_eviction == 'released'
+
+
 def test_a_shared_expert_survives_json() -> None:
     config = preset('tiny')
     shared = replace(config, transformer=replace(config.transformer, action=None))

@@ -25,8 +25,10 @@ def feed(session: Session, chunk: Chunk) -> None:
         session.executed(index, actions)
 
 
-def run(model: WorldModel, chunks: int, seed: int = 0, instruction: str = 'transfer the cube') -> list[Chunk]:
-    session = Session(model, seed=seed)
+def run(
+    model: WorldModel, chunks: int, seed: int = 0, instruction: str = 'transfer the cube', mode: str = 'sync'
+) -> list[Chunk]:
+    session = Session(model, mode, seed)
     session.start(instruction)
     session.observe(0, latent(0))
     results = []
@@ -65,6 +67,14 @@ def test_the_same_inputs_and_seed_give_the_same_chunks(tiny: WorldModel) -> None
         assert np.array_equal(one.actions, other.actions)
         assert torch.equal(one.latents, other.latents)
     assert not np.array_equal(first[0].actions, run(tiny, 1, seed=1)[0].actions)
+
+
+@pytest.mark.parametrize('mode', ['naive', 'fdm'])
+def test_with_everything_real_the_tiny_model_does_the_same_in_all_modes(tiny: WorldModel, mode: str) -> None:
+    chunks = 6  # from the fourth on something is evicted
+    for ours, sync in zip(run(tiny, chunks, mode=mode), run(tiny, chunks), strict=True):
+        torch.testing.assert_close(ours.latents, sync.latents, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(ours.actions, sync.actions, rtol=1e-4, atol=1e-4)
 
 
 def test_a_new_episode_forgets_the_last_one(tiny: WorldModel, session: Session) -> None:
