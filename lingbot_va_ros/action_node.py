@@ -87,6 +87,7 @@ class ActionNode(ManagedNode):
         self._feedback.clear()
         self._armed = self._holding_for_episode = False
         self._latched = False
+        self._stopped_task: tuple[str, int] | None = None  # by a stop in the midst of it
         self._moved_away = 0
         self._stats = TickStatistics()
         self._problem, self._refusal = '', ''
@@ -122,9 +123,14 @@ class ActionNode(ManagedNode):
     def _begin(self, episode: Episode) -> None:
         """Take up an episode, or none; what was planned before is dropped."""
         self._episode = episode
-        self._barred = False  # by a stop in the midst of it
         self._planner.drop()
         self._provenance = MotionProvenance(self.get_clock().now().nanoseconds)
+
+    @property
+    def _task(self) -> tuple[str, int]:
+        """What a stop ends: the task, or the episode of a sender that knows no tasks."""
+        number = self._episode.task
+        return ('task', number) if number else ('episode', self._episode.episode)
 
     def _on_joint_states(self, message: JointState) -> None:
         self._feedback.add(message, self.get_clock().now().nanoseconds)
@@ -133,9 +139,8 @@ class ActionNode(ManagedNode):
         if message.episode == self._episode.episode:
             return
         self._begin(message)
-        if self._holding_for_episode and message.episode:  # after the clock has jumped back
-            self._armed = self._holding_for_episode = False
-        self._anchor()
+        if not self._holding_for_episode:
+            self._anchor()
 
     def _on_chunk(self, message: ActionChunk) -> None:
         """Add a chunk to the planned motion, or count and explain why not; never raises on what a message contains."""
@@ -144,8 +149,10 @@ class ActionNode(ManagedNode):
             return
         now = self.get_clock().now().nanoseconds
         try:
-            if self._arming.latched or self._barred:
-                raise MessageError(f'action chunk {message.chunk} came after a stop; a new episode can move the arms')
+            if self._arming.latched or self._stopped_task == self._task:
+                raise MessageError(f'action chunk {message.chunk} came after a stop; a new task can move the arms')
+            if self._holding_for_episode:
+                raise MessageError(f'action chunk {message.chunk} came before the arms were armed after a clock jump')
             chunk = chunk_actions(message, self._profile)
             self._provenance.check(message.chunk, chunk.newest_ns, now, self.value('max_observation_age_s'))
             actions = self._absolute(chunk.actions)
@@ -214,6 +221,7 @@ class ActionNode(ManagedNode):
             self._publish_state()
             return
         period_ns = self._stats.tick(now)
+        self._arm_after_clock_jump(now)
         self._give_way(now)
         verdict = self._watchdogs.check(self._measure(now, period_ns))
         self._react(verdict)
@@ -260,6 +268,13 @@ class ActionNode(ManagedNode):
             self._stats.counts['gave_way'] += 1
             self.get_logger().warning(f'{joint} was moved by {error:.3g} while at rest; its place is taken up')
 
+    def _arm_after_clock_jump(self, now: int) -> None:
+        """Start again from the measured state once an episode has come; from rest, so that nothing jerks."""
+        if not self._holding_for_episode or not self._episode.episode or self._arming.latched:
+            return
+        if self._planner.at_rest and self._arm(now):
+            self._holding_for_episode = False
+
     def _on_clock_jump(self) -> None:
         """Plans of a time that will come again mean nothing; nor does where the robot was before it was restarted."""
         self.get_logger().warning('the clock jumped back; the plan is forgotten and the arms hold until an episode')
@@ -301,7 +316,8 @@ class ActionNode(ManagedNode):
     def _on_latched(self) -> None:
         """Stop within the limits; motion of this episode never goes on."""
         self._latched = True
-        self._barred = bool(self._episode.episode)
+        if self._episode.episode:
+            self._stopped_task = self._task
         self._planner.drop()
         for gripper in self._grippers:
             gripper.cancel()

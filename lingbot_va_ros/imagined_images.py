@@ -39,6 +39,7 @@ class ImaginedImages:
         cameras: of the profile.
         publishers: of `imagined_topic`, for each camera.
         now: the node's clock, nanoseconds.
+        on_error: told why a frame could not be shown; called from the thread.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class ImaginedImages:
         cameras: Sequence[Camera],
         publishers: Sequence[Any],
         now: Callable[[], int],
+        on_error: Callable[[str], None],
     ) -> None:
-        self._stream, self._device, self._now = stream, device, now
+        self._stream, self._device, self._now, self._on_error = stream, device, now, on_error
         self._outputs = list(zip(cameras, publishers, strict=True))
         self._inputs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._shown: deque[tuple[int, list[np.ndarray]]] = deque()  # instant and the images of all cameras
@@ -85,8 +87,12 @@ class ImaginedImages:
                     take = self._publish_due
                 if take is None:
                     return
-                take()
-                self._publish_due()
+                try:
+                    take()
+                    self._publish_due()
+                except (ValueError, RuntimeError) as error:  # what is shown must not end what is done
+                    self._shown.clear()
+                    self._on_error(f'imagined images are not shown: {error}')
 
     def _begin(self) -> None:
         self._stream.reset()

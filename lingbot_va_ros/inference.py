@@ -61,7 +61,7 @@ class InferenceThread:
         on_error: Callable[[int, PredictionError, int], None],
         on_failure: Callable[[int, str], None],
     ) -> None:
-        self._session, self._pacer, self._now = session, pacer, now
+        self._session, self._pacer, self._now, self._simulated = session, pacer, now, simulated
         self._longest_wait_s = SIMULATED_WAIT_S if simulated else threading.TIMEOUT_MAX
         self._on_busy, self._on_prediction, self._on_error = on_busy, on_prediction, on_error
         self._on_failure = on_failure
@@ -156,13 +156,15 @@ class InferenceThread:
             self._pacer.executed(index, end_ns)
 
     def _predict(self) -> None:
-        started_ns = self._now()
+        started_ns, steady_ns = self._now(), time.monotonic_ns()
         self._grounding = False
         self._on_busy(self._episode)
         chunk = self._session.predict()
         self._errors.imagine(chunk)
         stamps = tuple(self._stamps.pop(i) for i in chunk.observation_indices)
         now = self._now()
+        if not self._simulated:  # a clock that was set meanwhile says nothing about the latency
+            started_ns = now - (time.monotonic_ns() - steady_ns)
         placement = self._pacer.predicted(started_ns, now, chunk.first_latent_index, len(chunk.actions))
         self._on_prediction(Prediction(self._episode, chunk, placement, stamps, now - started_ns))
 

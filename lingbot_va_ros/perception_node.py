@@ -65,6 +65,7 @@ class PerceptionNode(ManagedNode):
             profile.cameras,
             [self.publisher(Image, imagined_topic(camera), qos.SENSOR) for camera in profile.cameras],
             lambda: self.get_clock().now().nanoseconds,
+            lambda text: self.get_logger().warning(text, throttle_duration_sec=5.0),
         )
         self.on_teardown(self._imagined.close)
         self.subscription(LatentFrame, 'imagined', self._on_imagined, qos.STREAM)

@@ -71,7 +71,7 @@ class Task:
         started_ns: on the node's clock.
         checked_ns: the node's clock when it was last looked at.
         error: the newest prediction error of this episode.
-        latent_at: when a latent frame last came, or none was awaited, `time.monotonic`.
+        latent_at: when a latent frame of some use last came, or none was awaited, `time.monotonic`.
     """
 
     number: int
@@ -116,9 +116,23 @@ class Task:
 
     def waited_s(self) -> float:
         """How long a latent frame has been awaited and none has come, seconds; to be asked often."""
-        if not self.progress.awaited:
+        if not self.progress.awaited and self._useful:
             self.latent_at = time.monotonic()
         return time.monotonic() - self.latent_at
+
+    def note_latent(self, index: int) -> None:
+        """Note that a latent frame came."""
+        if index or self._useful:
+            self.latent_at = time.monotonic()
+
+    @property
+    def _useful(self) -> bool:
+        """Whether frame 0 of the present episode shows that the task gets on.
+
+        Restarts whose motion is never executed, because the action node is not active, say, would otherwise go on for
+        ever.
+        """
+        return not self.restarts or self.progress.real > 1
 
     def stuck(self, timeout_s: float, frame_s: float, speed: float) -> bool:
         """Whether an executed or latent frame must have been lost.

@@ -6,6 +6,8 @@ import numpy as np
 
 from lingbot_va_core import limits
 
+JUMP_NS = 100_000_000  # a smaller step back, as of a clock that is disciplined, is the jitter of a timer to us
+
 
 class Distribution:
     """Percentiles of the newest values, in storage allocated once."""
@@ -65,7 +67,7 @@ class TickStatistics:
 
     def tick(self, now_ns: int) -> int:
         """Note a command; return the time since the one before, 0 for the first."""
-        period = 0 if self._last_ns is None else now_ns - self._last_ns
+        period = 0 if self._last_ns is None else max(now_ns - self._last_ns, 0)
         if self._last_ns is not None:
             self.period_ms.add(period / 1e6)
         self._last_ns = now_ns
@@ -80,8 +82,8 @@ class TickStatistics:
                 self.counts[f'limited_{name}'] += bool(changed & bit)
 
     def jumped_back(self, now_ns: int) -> bool:
-        """Whether the clock has jumped back since the last command; forgets that command if so."""
-        if self._last_ns is None or now_ns >= self._last_ns:
+        """Whether the clock has jumped back since the last command, by JUMP_NS at least; forgets that command if so."""
+        if self._last_ns is None or now_ns > self._last_ns - JUMP_NS:
             return False
         self._last_ns = None
         self.counts['clock_jumps'] += 1

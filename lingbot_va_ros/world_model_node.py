@@ -68,6 +68,7 @@ class WorldModelNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__('world_model')
+        self._tasks = self._episodes = 0  # never twice the same while the process lives
 
     def setup(self) -> None:
         """Load the model, warm up, and create entities."""
@@ -83,7 +84,7 @@ class WorldModelNode(ManagedNode):
         self._lock = threading.Lock()
         self._task: Task | None = None
         self._goal: ServerGoalHandle | None = None
-        self._tasks = self._episodes = self._restarts = self._distrusted = 0
+        self._restarts = self._distrusted = 0
         self._action_state = ActionState(speed=1.0)
         self._status = Status(model=model.name, speed=1.0)
         self._last_outcome, self._last_failed = '', False
@@ -132,11 +133,13 @@ class WorldModelNode(ManagedNode):
     # Tasks
 
     def _on_goal(self, goal: RunTask.Goal) -> GoalResponse:
-        reason = ''
+        reason, task, arms = '', self._task, self._action_state
         if not self.active:
             reason = 'the world model is not active'
-        elif self._task is not None:
-            reason = f'episode {self._task.episode} is running; cancel it first'
+        elif task is not None:
+            reason = f'episode {task.episode} is running; cancel it first'
+        elif arms.state in STOPPED:
+            reason = f'the arms are stopped ({arms.reason}); call action/reset first'
         elif not (goal.instruction or self._instruction):
             reason = 'no instruction: give one in the goal, by set_instruction or by the parameter instruction'
         elif to_ns(goal.time_limit) <= 0:
@@ -159,16 +162,11 @@ class WorldModelNode(ManagedNode):
             goal.abort()
             return RunTask.Result(outcome=RunTask.Result.FAILED, message='another task was started at the same time')
         self._goal = goal
-        feedback_at = time.monotonic()
-        while not task.done.wait(POLL_S):
-            if goal.is_cancel_requested:
-                self._end(RunTask.Result.CANCELED, 'canceled', task.episode)
-            else:
-                self._watch(task)
-            if time.monotonic() - feedback_at >= FEEDBACK_S:
-                feedback_at = time.monotonic()
-                goal.publish_feedback(self._feedback(task))
-        self._goal = None
+        try:
+            self._serve(goal, task)
+        finally:
+            self._end(RunTask.Result.FAILED, 'run_task failed', task.episode)
+            self._goal = None
         if task.outcome == RunTask.Result.CANCELED:
             while not goal.is_cancel_requested:  # it becomes so when `_on_cancel` has returned
                 time.sleep(CANCEL_S)
@@ -186,8 +184,20 @@ class WorldModelNode(ManagedNode):
             elapsed=to_duration(task.elapsed_ns),
         )
 
+    def _serve(self, goal: ServerGoalHandle, task: Task) -> None:
+        """Watch over a task until somebody ends it."""
+        feedback_at = time.monotonic()
+        while not task.done.wait(POLL_S):
+            if goal.is_cancel_requested:
+                self._end(RunTask.Result.CANCELED, 'canceled', task.episode)
+            else:
+                self._watch(task)
+            if time.monotonic() - feedback_at >= FEEDBACK_S:
+                feedback_at = time.monotonic()
+                goal.publish_feedback(self._feedback(task))
+
     def _feedback(self, task: Task) -> RunTask.Feedback:
-        status = self._status
+        status, error = self._status, task.error
         return RunTask.Feedback(
             elapsed=to_duration(task.elapsed_ns),
             episode=task.episode,
@@ -196,7 +206,7 @@ class WorldModelNode(ManagedNode):
             mode=self._mode,
             latency_ms=status.latency_ms,
             margin_ms=status.margin_ms,
-            prediction_error=task.error.error if task.error else math.nan,
+            prediction_error=error.error if error else math.nan,
         )
 
     def _watch(self, task: Task) -> None:
@@ -207,9 +217,7 @@ class WorldModelNode(ManagedNode):
             self._restart(task.episode, 'the clock was set back')
         if arms.state == ActionState.PAUSED:
             task.do_not_wait()
-        if arms.state in STOPPED:
-            self._end(failed, f'the arms were stopped: {arms.reason or "see the log of action"}', task.episode)
-        elif task.elapsed_ns >= task.time_limit_ns:
+        if task.elapsed_ns >= task.time_limit_ns:
             self._end(RunTask.Result.TIME_LIMIT, f'the time limit of {limit_s:g} s is over', task.episode)
         elif task.waited_s() > silence_s:
             reason = f'no latent frame came for {silence_s:g} s; see the diagnostics of perception and action'
@@ -278,19 +286,19 @@ class WorldModelNode(ManagedNode):
     def _on_set_instruction(
         self, request: SetInstruction.Request, response: SetInstruction.Response
     ) -> SetInstruction.Response:
-        text = request.instruction.strip()
+        text, task = request.instruction.strip(), self._task
         response.success = self.active and 0 < len(text) <= MAX_INSTRUCTION
         if not self.active:
             response.message = 'the world model is not active'
         elif not response.success:
             response.message = f'the instruction has {len(text)} characters; give 1 to {MAX_INSTRUCTION}'
-        elif self._task is None:
+        elif task is None:
             self._instruction = text
             response.message = 'set for goals without an instruction'
         else:
-            self._task.instruction = text
+            task.instruction = text
             self._inference.set_instruction(text)
-            response.message = f'set for episode {self._task.episode}, from its next chunk on'
+            response.message = f'set for episode {task.episode}, from its next chunk on'
         return response
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -305,6 +313,8 @@ class WorldModelNode(ManagedNode):
     def _on_action_state(self, message: ActionState) -> None:
         self._action_state = message
         self._inference.pause(message.state == ActionState.PAUSED)
+        if message.state in STOPPED:
+            self._end(RunTask.Result.FAILED, f'the arms were stopped: {message.reason or "see the log of action"}')
 
     def _on_latent(self, message: LatentFrame) -> None:
         episode, index, stamp_ns = message.episode, message.index, to_ns(message.header.stamp)
@@ -320,8 +330,8 @@ class WorldModelNode(ManagedNode):
             if latent is None:
                 contradiction = f'latent frame {index} is missing'
             else:
-                task.latent_at = time.monotonic()
                 contradiction = task.progress.observe(index, stamp_ns)
+                task.note_latent(index)
         if contradiction:
             self._restart(episode, contradiction)
         else:

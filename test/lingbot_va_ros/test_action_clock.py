@@ -18,9 +18,9 @@ def bench() -> Iterator[ActionBench]:
         yield bench
 
 
-def move(bench: ActionBench, ticks: int = 10) -> None:
+def move(bench: ActionBench, ticks: int = 10, speed: float = 0.5) -> None:
     """Start an episode and a motion, and let it run for a while."""
-    chunk = chunk_of(ramp(0.5, 4))
+    chunk = chunk_of(ramp(speed, 4))
     chunk.episode = bench.begin()
     bench.send(chunk, bench.now_ns)
     for _ in range(ticks):
@@ -45,6 +45,22 @@ def test_when_the_clock_jumps_back_the_arms_brake_and_hold_and_the_next_episode_
     bench.tick()
     np.testing.assert_allclose(bench.node._planner.window.positions[0][:6], elsewhere[:6], atol=1e-9)
     assert not bench.node._arming.latched
+
+
+def test_an_episode_that_comes_while_the_arms_still_brake_waits_for_their_rest(bench: ActionBench) -> None:
+    move(bench, speed=2.0)
+    path = [bench.node._planner.window.positions[0].copy()]
+    bench.now_ns -= 500 * SECOND
+    path.append(bench.tick()[0].copy())
+    bench.begin()
+    while not bench.node._planner.at_rest:
+        bench._measured = elsewhere = path[-1] - 0.1  # the arms lag behind
+        path.append(bench.tick()[0].copy())
+    speeds = np.diff(path, axis=0)[:, :6] / 0.02
+    assert len(path) > 4
+    assert np.abs(np.diff(speeds, axis=0)).max() <= 20.0 * 0.02 * 1.01, 'no harder than the limits allow'
+    bench._measured = elsewhere
+    np.testing.assert_allclose(bench.tick()[0][:6], elsewhere[:6], atol=1e-9)
 
 
 def test_a_process_that_was_held_up_goes_on_later_without_catching_up(bench: ActionBench) -> None:

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from action_bench import action_bench
 from action_stage import CLOCK, HOME, Stage, chunk_of, positions, ramp
 from rclpy.qos import QoSProfile
 
@@ -70,6 +71,21 @@ def test_after_a_stop_nothing_of_that_episode_moves_the_arms_again_but_the_next_
     assert {command.action_index for command in stage.wait_for_commands(20)} == {DualArmCommand.HOLD}
     move(stage, speed=0.2, frames=1)
     stage.graph.wait_for(lambda: stage.executed, what='a latent frame of the next episode')
+
+
+def test_a_stopped_task_stays_stopped_in_its_next_episode_but_another_task_moves() -> None:
+    with action_bench() as bench:
+        for task, moves in ((1, True), (1, False), (2, True)):
+            chunk = chunk_of(ramp(0.5, 2))
+            chunk.episode = bench.begin(task)
+            bench.send(chunk, bench.now_ns)
+            bench.tick()
+            assert (bench.tick()[1] != bench.tick()[1]).any() == moves
+            for pressed in (True, False):
+                bench.node._arming.on_e_stop(pressed)
+                for _ in range(10):
+                    bench.tick()
+            assert bench.reset().success
 
 
 def test_a_reset_starts_from_where_the_robot_is_measured_then(stage: Stage) -> None:
