@@ -87,6 +87,7 @@ def test_a_stopped_task_stays_stopped_in_its_next_episode_but_another_task_moves
                 for _ in range(10):
                     bench.tick()
             assert bench.reset().success
+            bench.tick()
 
 
 def test_a_reset_starts_from_where_the_robot_is_measured_then(stage: Stage) -> None:
