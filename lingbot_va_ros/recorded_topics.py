@@ -27,11 +27,17 @@ JOINT_MESSAGES = {'joint_trajectory': JointTrajectory, 'joint_group': Float64Mul
 
 @dataclass(frozen=True)
 class RecordedTopic:
-    """A topic as its publisher offers it; relative names follow the recorder's namespace."""
+    """A topic as its publisher offers it; relative names follow the recorder's namespace.
+
+    Attributes:
+        name, kind, qos: of the topic.
+        awaited: whether its publisher belongs to the graph, so that a recording without it is not complete.
+    """
 
     name: str
     kind: type
     qos: QoSProfile
+    awaited: bool = True
 
     @property
     def type_name(self) -> str:
@@ -58,9 +64,9 @@ def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
         RecordedTopic('executed_actions', ExecutedActions, STREAM),
         RecordedTopic('command', DualArmCommand, COMMAND),
         RecordedTopic('action_state', ActionState, LATCHED),
-        RecordedTopic('e_stop', Bool, PRESSES),
-        RecordedTopic('enable', Bool, OPERATOR),
-        RecordedTopic('speed_scale', Float64, OPERATOR),
+        RecordedTopic('e_stop', Bool, PRESSES, awaited=False),
+        RecordedTopic('enable', Bool, OPERATOR, awaited=False),
+        RecordedTopic('speed_scale', Float64, OPERATOR, awaited=False),
         RecordedTopic('status', Status, LATCHED),
         RecordedTopic('task_success', Bool, LATCHED),
         RecordedTopic('/diagnostics', DiagnosticArray, DIAGNOSTICS),

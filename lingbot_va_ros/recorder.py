@@ -46,11 +46,11 @@ class Recorder:
         self.received = 0
         self._bag = bag
         self.messages = {node.resolve_topic_name(topic.name): 0 for topic in topics}
-        self._subscriptions = [self._subscribe(node, topic) for topic in topics]
+        self._subscriptions = [(self._subscribe(node, topic), topic.awaited) for topic in topics]
 
     def missing(self) -> list[str]:
-        """Return the topics that no publisher serves at present."""
-        return [s.topic_name for s in self._subscriptions if s.get_publisher_count() == 0]
+        """Return the topics of the graph that no publisher serves at present."""
+        return [each.topic_name for each, awaited in self._subscriptions if awaited and each.get_publisher_count() == 0]
 
     def _subscribe(self, node: Node, topic: RecordedTopic) -> Subscription:
         name = node.resolve_topic_name(topic.name)
