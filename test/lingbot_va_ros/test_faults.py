@@ -196,7 +196,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Listener, Ca
             yield listener, cameras, bringup
 
 
-@pytest.mark.parametrize('outage_s', [0.5, 3.0])
+@pytest.mark.parametrize('outage_s', [0.5, 10.0])
 def test_after_a_camera_outage_the_task_goes_on(rig: tuple, outage_s: float) -> None:
     listener, cameras, _ = rig
     episode = listener.start_task()
