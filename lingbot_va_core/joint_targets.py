@@ -41,7 +41,7 @@ class JointTargets:
         channels = profile.channels.tolist()
         self._joints, self._dt = len(profile.joints), dt
         self._acting = profile.acting_joints
-        self._columns = np.array([channels.index(c) for c in profile.joint_channels], dtype=np.int64)
+        self._columns = profile.joint_columns
         self._unlimited = np.zeros(self._joints, dtype=np.uint8)
         self._solved, self._posed = [], []
         for arm in profile.arms:

@@ -15,7 +15,6 @@ from lingbot_va_core.plan import ACTION, SEAM, START, Plan
 
 MAX_PLANNED = 1024  # actions
 MAX_ACTION_NS = 1_000_000_000
-MAX_STAMP_NS = 2**62
 
 
 class ChunkError(ValueError):

@@ -397,9 +397,7 @@ class ActionNode(ManagedNode):
             level, message = WARN, self._problem or self._watchdogs.problem or goals
         else:
             level, message = OK, ''
-        worst = {dog.name: f'{value:.4f}' for dog in watchdogs.WATCHDOGS
-                 if np.isfinite(value := self._watchdogs.worst.get(dog.name, np.nan))}  # fmt: skip
-        self._watchdogs.take_worst()
+        worst = {name: f'{value:.4f}' for name, value in self._watchdogs.take_worst().items() if np.isfinite(value)}
         trips = {f'{name}_trips': count for name, count in self._watchdogs.trips.items()}
         self.report(level, message, state=NAMES[state], last_refusal=self._refusal, **self._stats.report(), **worst,
                     **trips, rejected_joint_states=self._feedback.rejected)  # fmt: skip

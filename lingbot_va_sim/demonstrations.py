@@ -8,7 +8,7 @@ import numpy as np
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.command_filter import CommandFilter
 from lingbot_va_core.datasets.writer import EpisodeWriter
-from lingbot_va_core.limits import JointLimits
+from lingbot_va_core.kinematics import joint_limits
 from lingbot_va_core.robot import ACTION_DIM, GRIPPERS, RobotProfile
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.experts.expert import Expert, ExpertError
@@ -17,7 +17,6 @@ from lingbot_va_sim.kinematics import UnreachableError
 from lingbot_va_sim.rendering import CameraRig, Snapshot
 from lingbot_va_sim.simulation import Simulation
 
-SETTLE_S = 0.2  # objects fall onto the table, arms sag; then the robot holds what is measured, as on activation
 NOISE_CORRELATION_S = 0.3
 MISTAKE_SHARE = 0.3
 LONGEST_S = 14.4
@@ -89,13 +88,7 @@ def _attempt(simulation: Simulation, expert: type[Expert], seed: int, attempt: i
     sigma = float(random.choice(expert.NOISE_RAD))
     in_arm = np.array([joint.channel not in GRIPPERS.values() for joint in profile.joints])
     noise = OrnsteinUhlenbeck(sigma * in_arm, NOISE_CORRELATION_S, dt, random)
-    simulation.reset(seed)
-    for _ in range(round(SETTLE_S / dt)):
-        simulation.step()
-    command.reset(simulation.joint_positions)
-    simulation.set_targets(command.position)
-    for _ in range(round(SETTLE_S / dt)):
-        simulation.step()
+    command.reset(simulation.begin(seed))
 
     script = expert(simulation, random, mistake)
     demonstration = Demonstration(states=[simulation.joint_positions.copy()], snapshots=[simulation.snapshot()])
@@ -129,8 +122,7 @@ def _attempt(simulation: Simulation, expert: type[Expert], seed: int, attempt: i
 
 def command_filter(profile: RobotProfile) -> CommandFilter:
     """Return the limits that the running robot puts on its commands."""
-    limits = JointLimits(*(profile.limits(name) for name in ('lower', 'upper', 'velocity', 'acceleration')))
-    return CommandFilter(limits.inset(profile.limits('margin')), profile.clock.action_ns / NANOSECONDS)
+    return CommandFilter(joint_limits(profile, None), profile.clock.action_ns / NANOSECONDS)
 
 
 def _whole_latents(rows: Iterator[tuple], multiple: int) -> Iterator[tuple]:

@@ -3,14 +3,12 @@
 import numpy as np
 
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_core.robot import RobotProfile
 from lingbot_va_sim.disturbances import Disturbance
 from lingbot_va_sim.episode_film import small
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.rendering import CameraRig
 from lingbot_va_sim.simulation import Simulation
 
-SETTLE_S = 0.2  # objects fall onto the table, arms sag; then the robot holds what is measured, as on activation
 HELD_S = 1.0
 
 
@@ -43,20 +41,13 @@ class SimulatedPlant:
                 )
         self.simulation, self._rig, self._profile = simulation, rig, profile
         self._cameras = [camera.name for camera in profile.cameras]
-        self._columns = action_columns(profile)
+        self._columns = profile.joint_columns
         self._dt = profile.clock.action_ns / NANOSECONDS
         self._held = round(HELD_S / self._dt)
 
     def begin(self, seed: int, disturbance: Disturbance | None = None, filmed: bool = False) -> None:
         """Draw a start, let it settle, and hold where the arms are measured then."""
-        simulation, settle = self.simulation, round(SETTLE_S / self._dt)
-        simulation.reset(seed)
-        for _ in range(settle):
-            simulation.step()
-        self._targets = simulation.joint_positions.copy()
-        simulation.set_targets(self._targets)
-        for _ in range(settle):
-            simulation.step()
+        self._targets = self.simulation.begin(seed)
         self._disturbance = disturbance
         self.steps = self.stage = 0
         self.held_from: int | None = None
@@ -100,9 +91,3 @@ class SimulatedPlant:
             self.held_from = self.steps
         if self._disturbance is not None and self._disturbance.step(simulation):
             self.disturbed_at = self.steps
-
-
-def action_columns(profile: RobotProfile) -> np.ndarray:
-    """Return where the acting joints are in an action vector, int64 [acting joints]."""
-    channels = profile.channels.tolist()
-    return np.array([channels.index(channel) for channel in profile.joint_channels.tolist()], dtype=np.int64)

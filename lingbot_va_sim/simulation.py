@@ -5,6 +5,7 @@ from types import TracebackType
 import mujoco
 import numpy as np
 
+from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.rendering import CameraRig, Snapshot
@@ -12,7 +13,7 @@ from lingbot_va_sim.simulated_robot import SimulatedRobot
 from lingbot_va_sim.tasks import MAX_REWARD, Contacts, find_task, place_objects
 from lingbot_va_sim.trajectory_controller import TrajectoryController
 
-NANOSECONDS = 1_000_000_000
+SETTLE_S = 0.2  # objects fall onto the table, arms sag; then the robot holds what is measured, as on activation
 
 
 class Simulation:
@@ -78,6 +79,18 @@ class Simulation:
         self.seed = seed
         self.succeeded = False
         self._judge()
+
+    def begin(self, seed: int) -> np.ndarray:
+        """Reset, let everything settle, and hold where the arms are measured then; return that, float64 [joints]."""
+        periods = round(SETTLE_S * NANOSECONDS / self.profile.clock.action_ns)
+        self.reset(seed)
+        for _ in range(periods):
+            self.step()
+        held = self.joint_positions.copy()
+        self.set_targets(held)
+        for _ in range(periods):
+            self.step()
+        return held
 
     def set_targets(self, targets: np.ndarray) -> None:
         """Drop all trajectories and command joint positions [joints] from the next step on."""

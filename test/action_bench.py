@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import rclpy
 from action_stage import CLOCK, HOME, PROFILE
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
@@ -68,6 +69,18 @@ class ActionBench:
 
     def _set_clock(self) -> None:
         self._clock.set_ros_time_override(Time(nanoseconds=self.now_ns, clock_type=self._clock.clock_type))
+
+
+def configured(*parameters: str) -> TransitionCallbackReturn:
+    """Configure a node with parameters given as 'name:=value'; return what came of it."""
+    rclpy.init(args=['--ros-args', *(part for parameter in parameters for part in ('-p', parameter))])
+    try:
+        node = ActionNode()
+        outcome = node.trigger_configure()
+        node.destroy_node()
+        return outcome
+    finally:
+        rclpy.shutdown()
 
 
 @contextmanager

@@ -243,6 +243,12 @@ class RobotProfile:
         return np.array([joint.channel for joint in self.joints if joint.channel is not None], dtype=np.int64)
 
     @cached_property
+    def joint_columns(self) -> np.ndarray:
+        """Where the `acting_joints` are in an action vector, int64 [acting joints]."""
+        channels = self.channels.tolist()
+        return np.array([channels.index(channel) for channel in self.joint_channels], dtype=np.int64)
+
+    @cached_property
     def value_names(self) -> tuple[str, ...]:
         """What each value of the action vector is: 'left pose x' to 'left pose qw', or the name of a joint."""
         names = {joint.channel: joint.name for joint in self.joints}

@@ -68,21 +68,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _collect(plan: Any, episodes: int, workers: int, done: int) -> 'list[Made]':
     """Make what is missing, under a progress bar."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    from lingbot_va_ros.progress import episode_progress
     from lingbot_va_sim.collect import collect
 
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn('left:'), TimeRemainingColumn())  # fmt: skip
     made = []
-    with Progress(*columns) as progress:
+    with episode_progress() as progress:
         bar = progress.add_task(plan.task, total=episodes, completed=done)
         for episode in collect(plan, episodes, workers):
             made.append(episode)

@@ -100,21 +100,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _evaluate(plan: 'Plan', workers: int) -> 'list[Episode]':
     """Run all episodes under a progress bar that says how many succeeded so far."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    from lingbot_va_ros.progress import episode_progress
     from lingbot_va_sim.evaluation import evaluate
 
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn('left:'), TimeRemainingColumn())  # fmt: skip
     episodes: list[Episode] = []
-    with Progress(*columns) as progress:
+    with episode_progress() as progress:
         bar = progress.add_task(plan.task, total=plan.episodes * len(plan.modes))
         for episode in evaluate(plan, workers):
             episodes.append(episode)

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 import yaml
-from action_bench import ActionBench, action_bench
+from action_bench import ActionBench, action_bench, configured
 from action_stage import CLOCK, HOME, chunk_of, ramp
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from lingbot_va_core.robot import load_profile, profile_path
 from lingbot_va_msgs.msg import ActionState
-from lingbot_va_ros.action_node import ActionNode
 from lingbot_va_ros.conversions import to_time
 
 
@@ -96,12 +94,6 @@ def test_a_profile_that_is_looser_than_the_robot_is_refused(tmp_path: Path, capf
     path = tmp_path / 'loose.yaml'
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     load_profile(str(path))  # sound in itself
-    rclpy.init(args=['--ros-args', '-p', f'robot:={path}'])
-    try:
-        node = ActionNode()
-        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-        node.destroy_node()
-    finally:
-        rclpy.shutdown()
+    assert configured(f'robot:={path}') == TransitionCallbackReturn.FAILURE
     message = 'left_elbow.upper is 1.7, but bimanual_viperx_transfer_cube.xml allows 1.6057; a profile can only tighten'
     assert message in capfd.readouterr().err

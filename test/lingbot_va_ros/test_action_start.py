@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import rclpy
+from action_bench import configured
 from action_stage import ACTION, HOME, PROFILE, Stage, positions
 from rclpy.lifecycle import TransitionCallbackReturn
 from support import Graph
 
 from lingbot_va_msgs.msg import ActionState, DualArmCommand
-from lingbot_va_ros.action_node import ActionNode
 from lingbot_va_ros.bringup import Bringup
 
 NAMES = [joint.name for joint in PROFILE.joints]
@@ -41,11 +40,5 @@ def test_it_commands_nothing_until_every_joint_is_measured_and_then_holds_what_i
 def test_parameters_that_contradict_the_robot_or_each_other_are_refused(
     parameter: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    rclpy.init(args=['--ros-args', '-p', parameter])
-    try:
-        node = ActionNode()
-        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-        node.destroy_node()
-    finally:
-        rclpy.shutdown()
+    assert configured(parameter) == TransitionCallbackReturn.FAILURE
     assert words in capfd.readouterr().err
