@@ -25,6 +25,7 @@ from lingbot_va_ros.joint_feedback import JointFeedback
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, RefusedError, log_at, run
 from lingbot_va_ros.motion_provenance import MotionProvenance
 from lingbot_va_ros.operator_inputs import OperatorInputs
+from lingbot_va_ros.scheduling import request_realtime
 from lingbot_va_ros.tick_statistics import TickStatistics
 from lingbot_va_ros.watchdogs import Verdict, Watchdogs
 
@@ -50,6 +51,7 @@ class ActionNode(ManagedNode):
             False,
             'Poses in chunks are relative to where the task began, as the checkpoint was trained; else in base frames.',
         ),
+        Parameter('realtime_priority', 50, 'SCHED_FIFO priority of this process, where permitted; 0: none.', 0, 99),
         *watchdogs.PARAMETERS,
     )
 
@@ -81,6 +83,13 @@ class ActionNode(ManagedNode):
         self.service(Trigger, '~/reset', self._on_reset)
         OperatorInputs(self, self._arming, self._publish_state)
         self.timer(profile.clock.action_ns / NANOSECONDS, self._tick)
+        self._scheduling = 'ordinary'
+        if priority := self.value('realtime_priority'):
+            self.on_teardown(lambda: request_realtime(0))
+            refusal = request_realtime(priority)
+            self._scheduling = refusal or f'real-time priority {priority}'
+            if refusal:
+                self.get_logger().warning(refusal)
 
     def start(self) -> None:
         """Forget the past, but for what is latched; the first command repeats the measured state."""
@@ -400,7 +409,7 @@ class ActionNode(ManagedNode):
         worst = {name: f'{value:.4f}' for name, value in self._watchdogs.take_worst().items() if np.isfinite(value)}
         trips = {f'{name}_trips': count for name, count in self._watchdogs.trips.items()}
         self.report(level, message, state=NAMES[state], last_refusal=self._refusal, **self._stats.report(), **worst,
-                    **trips, rejected_joint_states=self._feedback.rejected)  # fmt: skip
+                    **trips, rejected_joint_states=self._feedback.rejected, scheduling=self._scheduling)  # fmt: skip
 
 
 def main() -> None:
