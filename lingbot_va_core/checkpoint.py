@@ -1,15 +1,16 @@
 """Whole models: made fresh from a preset, read from a checkpoint folder or the Hub, written to a folder.
 
-A checkpoint folder of our own holds `config.json` (configuration, action normalisation and the names of the other
-files), the weights of transformer and VAE as safetensors, in shards where they are large, and, if there are any, the
-embeddings of known instructions. The layouts of the authors and of LeRobot are read and written, too:
-`released_checkpoint`, `lerobot_checkpoint`.
+A checkpoint folder of our own holds `config.json` (configuration, action normalisation, what is known of its training
+and the names of the other files), the weights of transformer and VAE as safetensors, in shards where they are large,
+and, if there are any, the embeddings of known instructions; README.md is its model card. The layouts of the authors and
+of LeRobot are read and written, too: `released_checkpoint`, `lerobot_checkpoint`.
 """
 
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from lingbot_va_core.config import ConfigError, ModelConfig, RolloutConfig
 from lingbot_va_core.hub import HubError, locate
 from lingbot_va_core.initialization import initialize_transformer, initialize_vae
 from lingbot_va_core.lerobot_checkpoint import read_lerobot, write_lerobot
+from lingbot_va_core.model_card import CARD, read_training, write_card
 from lingbot_va_core.normalization import ActionNormalizer, NormalizationError
 from lingbot_va_core.presets import preset
 from lingbot_va_core.released_checkpoint import read_released, write_released
@@ -30,13 +33,13 @@ from lingbot_va_core.text import KnownPrompts, TextError
 from lingbot_va_core.weights import CheckpointError, load_weights, some, write_tensors, write_weights
 from lingbot_va_core.world_model import WorldModel, build_text_encoder, skeleton
 
-__all__ = ['CheckpointError', 'WorldModel', 'load_model', 'load_weights', 'save_checkpoint']
+__all__ = ['CheckpointError', 'WorldModel', 'load_model', 'load_weights', 'save_checkpoint', 'with_vae']
 
 FORMAT = 'lingbot_va-2'
 PARTS = ('transformer', 'vae')
 EMBEDDINGS = 'text_embeddings'
 LAYOUTS = ('own', 'released', 'lerobot')
-WRITTEN = ('config.json', '*.safetensors', 'policy_*processor.json', 'transformer', 'vae')  # names in any layout
+WRITTEN = ('config.json', CARD, '*.safetensors', 'policy_*processor.json', 'transformer', 'vae')  # names in any layout
 
 
 def load_model(
@@ -107,6 +110,19 @@ def save_checkpoint(
         raise CheckpointError(f'{folder} cannot be written: {error}') from error
 
 
+def with_vae(model: WorldModel, source: WorldModel) -> WorldModel:
+    """Return an untrained model with the VAE of another one; its heads are zero, as where that VAE was trained.
+
+    Raises:
+        CheckpointError: the VAEs are of different sizes.
+    """
+    if model.config.vae != source.config.vae:
+        raise CheckpointError(f"'{source.name}' has another kind or size of VAE than '{model.config.name}'")
+    for head in (model.transformer.proj_out, model.transformer.action_proj_out):
+        nn.init.zeros_(head.weight)
+    return replace(model, vae=source.vae, training=source.training)
+
+
 def _check_place(folder: Path) -> None:
     """Refuse to replace what is no checkpoint of ours, or has something in it that would be lost."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -132,8 +148,11 @@ def _write_own(model: WorldModel, folder: Path) -> None:
         'model': model.config.to_dict(),
         'normalization': model.normalizer.to_dict(),
         'files': files,
+        **({'training': model.training} if model.training else {}),
     }
     (folder / 'config.json').write_text(json.dumps(document, indent=1) + '\n')
+    if model.training:
+        write_card(folder)
 
 
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:
@@ -219,6 +238,7 @@ def _read_own(
     except (ConfigError, NormalizationError) as error:
         raise CheckpointError(f'{path}: {error}') from error
     model = skeleton(str(document['name']), config, normalizer, device, dtype)
+    model.training = read_training(document)
     load_weights(model.transformer, files['transformer'], device, dtype)
     load_weights(model.vae, files['vae'], device, dtype and torch.float32)
     for file in files.get(EMBEDDINGS, ()):

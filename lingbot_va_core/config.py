@@ -207,6 +207,8 @@ class RolloutConfig:
         cache_eviction: in mode sync, 'released': token by token; 'frames': in whole latent frames, as asynchronous
             modes always do, see `cache`.
         attn_window: history that is attended to, in units of half a chunk.
+        relative_poses: whether poses in the actions are relative to where a task begins, or in base frames; None: the
+            checkpoint does not say.
     """
 
     height: int
@@ -227,6 +229,7 @@ class RolloutConfig:
     video_s_axis: str = 'unshifted'
     cache_eviction: str = field(default='released', metadata={'newer': True})
     fdm_steps: int | None = field(default=None, metadata={'newer': True})
+    relative_poses: bool | None = field(default=None, metadata={'newer': True})
 
     def __post_init__(self) -> None:
         _positive(self, 'height', 'width', 'cameras', 'chunk_frames', 'actions_per_latent', 'video_steps')

@@ -1,7 +1,7 @@
 """Named configurations: of models (the tiny one, the published sizes, any size between), and how released ones run."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lingbot_va_core.config import (
     ConfigError,
@@ -90,7 +90,7 @@ _HEAD_AND_WRISTS = tuple(f'observation.images.{name}' for name in ('cam_high', '
 _TWO_POSES = (*range(7), 28, *range(7, 14), 29)
 
 ROLLOUTS = {
-    'robotwin': RolloutPreset(ROBOTWIN, _HEAD_AND_WRISTS, _TWO_POSES),
+    'robotwin': RolloutPreset(replace(ROBOTWIN, relative_poses=True), _HEAD_AND_WRISTS, _TWO_POSES),
     'franka': RolloutPreset(
         RolloutConfig(
             height=224,
@@ -205,6 +205,7 @@ def _wan(name: str, layers: int, width: int, mot: bool) -> ModelConfig:
 
 PRESETS = {
     'tiny': TINY,
+    'tiny-shared': replace(TINY, name='tiny-shared', transformer=replace(TINY.transformer, action=None)),
     'lingbot-va-shared-5b': _wan('lingbot-va-shared-5b', 30, 3072, mot=False),
     'lingbot-va-mot-5b': _wan('lingbot-va-mot-5b', 30, 3072, mot=True),
 }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class WorldModel:
     Attributes:
         name: for provenance, such as 'tiny (untrained, seed 0)'.
         device, dtype: of the transformer; the VAE runs in float32 on the same device.
+        training: what is known of the runs that it comes from, in their order, see `training.record`; empty: nothing.
     """
 
     name: str
@@ -34,6 +36,7 @@ class WorldModel:
     normalizer: ActionNormalizer
     device: torch.device
     dtype: torch.dtype
+    training: tuple[Mapping[str, Any], ...] = ()
 
 
 def skeleton(

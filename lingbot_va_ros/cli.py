@@ -25,14 +25,14 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run a subcommand; return 0 on success, 2 for bad usage or input, else 1 (128 + signal when interrupted).
 
-    A module of `commands` has `add_arguments(parser)` and `run(args) -> int`. What it raises is shown in one line:
-    ValueError means bad input, OSError and RuntimeError that it failed.
+    A module of `commands` has `add_arguments(parser)` and `run(args) -> int`; `args.argv` is what was typed. What it
+    raises is shown in one line: ValueError means bad input, OSError and RuntimeError that it failed.
     """
     argv = sys.argv[1:] if argv is None else argv
     chosen = argv[0] if argv and argv[0] in COMMANDS else None
     try:
         module = command_module(chosen) if chosen else None
-        arguments = _parser(chosen, module).parse_args(argv)
+        arguments = _parser(chosen, module).parse_args(argv, argparse.Namespace(argv=argv))
         status = module.run(arguments)
         sys.stdout.flush()
         return status

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,15 +60,22 @@ class PolicyTask:
         settings: everything.
         world: the processes.
         name: of the model in the checkpoint.
+        record: what is known of the run, see `run_record`.
     """
 
     name = 'imagined'
     terms = ('video', 'action', 'fdm')
 
     def __init__(
-        self, model: WorldModel, mixture: Mixture, settings: PolicySettings, world: World, name: str = 'trained'
+        self,
+        model: WorldModel,
+        mixture: Mixture,
+        settings: PolicySettings,
+        world: World,
+        name: str = 'trained',
+        record: Mapping[str, Any] | None = None,
     ) -> None:
-        self._settings, self._world = settings, world
+        self._settings, self._world, self._record = settings, world, record or {}
         self._model = replace(model, name=name, text=remember(model.text, mixture.instructions))
         self._own = world.share(settings.run.batch, 'run.batch')
         texts = {text: self._model.text.encode(text) for text in (*mixture.instructions, '')}
@@ -114,11 +122,11 @@ class PolicyTask:
             draw_imagined(model, self._shown, path)
         return True
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, outcome: Mapping[str, Any]) -> None:
         """See `trainer.Task`."""
         model = self.trained_model(torch.device('cpu'))
         if self._world.first:
-            save_checkpoint(model, folder)
+            save_checkpoint(replace(model, training=(*model.training, {**self._record, **outcome})), folder)
 
     def trained_model(self, device: torch.device) -> WorldModel:
         """Return the model as it stands, whole and apart from what is trained on; all processes must call this."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lingbot_va_core.training.distributed import World
 from lingbot_va_core.training.logs import RunLog
 from lingbot_va_core.training.optimizer import Optimizer
+from lingbot_va_core.training.record import outcome
 from lingbot_va_core.training.run_state import claim_folder, load_state, save_state
 from lingbot_va_core.training.settings import OptimizerSettings, RunSettings, TrainingError
 
@@ -43,8 +44,8 @@ class Task(Protocol):
         """Draw a picture of a held-out episode; False if there is none. All are asked, the first process draws."""
         ...
 
-    def export(self, folder: Path) -> None:
-        """Write a checkpoint; all processes are asked, the first one writes."""
+    def export(self, folder: Path, outcome: Mapping[str, Any]) -> None:
+        """Write a checkpoint that says what came of the run; all processes are asked, the first one writes."""
         ...
 
 
@@ -107,7 +108,7 @@ def train(
             if done % run.save_every == 0 or done == run.steps:
                 save_state(folder, done, optimizer.state(), world)
         with optimizer.averaged():
-            task.export(folder / CHECKPOINT)
+            task.export(folder / CHECKPOINT, outcome(folder) if world.first else {})
     steps = run.steps - first
     return {**held_out, 'steps': run.steps, 'seconds_per_step': (time.perf_counter() - began) / max(steps, 1)}
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,7 @@ class VAETask:
         settings: everything.
         world: the processes; one, as the VAE is small.
         trained: the transformer has learned something already.
+        record: what is known of the run, see `run_record`.
 
     Raises:
         TrainingError: it is not a tiny VAE, or no episode is long enough.
@@ -86,12 +88,14 @@ class VAETask:
         settings: VAESettings,
         world: World,
         trained: bool = False,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(model.vae, TinyVAE):
             raise TrainingError(f'the VAE of {model.config.name} is a released one, which is not trained here')
         if world.size > 1:
             raise TrainingError('the VAE is trained by one process; start it without torchrun')
         self._model, self._settings, self._world, self._model_is_trained = model, settings, world, trained
+        self._record = record or {}
         parts: tuple[list[EpisodeViews], list[EpisodeViews]] = ([], [])
         for own in episodes:
             for numbers, part in zip(split_episodes(len(own), settings.loss.holdout), parts, strict=True):
@@ -142,7 +146,7 @@ class VAETask:
         save_strip(path, rows)
         return True
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, outcome: Mapping[str, Any]) -> None:
         """See `trainer.Task`: the model with this VAE, its latents scaled.
 
         An untrained transformer is made for latents of no VAE in particular; with heads of zero, the first velocities
@@ -153,7 +157,8 @@ class VAETask:
             transformer = self._model.transformer
             nn.init.zeros_(transformer.proj_out.weight), nn.init.zeros_(transformer.action_proj_out.weight)
         name = f'{self._model.config.name} (VAE trained for {self._settings.run.steps} steps)'
-        save_checkpoint(replace(self._model, name=name), folder)
+        training = (*self._model.training, {**self._record, **outcome})
+        save_checkpoint(replace(self._model, name=name, training=training), folder)
         nn.init.zeros_(self.module.latent_mean)
         nn.init.ones_(self.module.latent_std)
 

@@ -26,10 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--preset',
         default='tiny',
-        help='tiny, lingbot-va-shared-5b, lingbot-va-mot-5b, or a size between, such as lingbot-va-mot-12x1024: 12 '
-        'layers of width 1024 (default: %(default)s)',
+        help='tiny, tiny-shared, lingbot-va-shared-5b, lingbot-va-mot-5b, or a size between, such as '
+        'lingbot-va-mot-12x1024: 12 layers of width 1024 (default: %(default)s)',
     )
-    parser.add_argument('--dtype', choices=DTYPES, help='of the cache (default: bfloat16; of the preset tiny, float32)')
+    parser.add_argument(
+        '--dtype', choices=DTYPES, help='of the cache (default: bfloat16; of the tiny presets, float32)'
+    )
     parser.add_argument('--robot', metavar='NAME|FILE', help='a profile in config/robots, or a YAML file')
     parser.add_argument('--keys', action='store_true', help='list the weights of the transformer with their shapes')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the description with the keys to FILE')
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from lingbot_va_ros.atomic import write_json
 
     config = preset(args.preset)
-    description = describe(config, args.dtype or ('float32' if config.name == 'tiny' else 'bfloat16'))
+    description = describe(config, args.dtype or ('float32' if config.name.startswith('tiny') else 'bfloat16'))
     for line in _lines(description):
         print(line)
     if args.keys:

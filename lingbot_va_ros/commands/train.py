@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder or Hub id to begin with; for policy of the tiny preset what train vae wrote (default: untrained)',
     )
     parser.add_argument('--preset', default='tiny', help='of an untrained model (default: %(default)s)')
+    parser.add_argument(
+        '--vae',
+        metavar='CHECKPOINT',
+        help='policy: with --preset in place of --model: an untrained model of that preset with the VAE of CHECKPOINT',
+    )
     parser.add_argument('--config', type=Path, metavar='FILE', help=f'settings (default: config/{CONFIG})')
     parser.add_argument(
         '--set',
@@ -94,6 +99,7 @@ def _train_vae(args: argparse.Namespace, places: list[tuple[Path, float]], world
     from lingbot_va_core.datasets.reader import Dataset
     from lingbot_va_core.training.episodes import check_clocks
     from lingbot_va_core.training.latent_cache import content_key, weights_key
+    from lingbot_va_core.training.record import run_record
     from lingbot_va_core.training.settings import VAESettings
     from lingbot_va_core.training.trainer import train
     from lingbot_va_core.training.vae_training import VAETask, load_views
@@ -105,7 +111,9 @@ def _train_vae(args: argparse.Namespace, places: list[tuple[Path, float]], world
         check(dataset)
     model = _model(args, datasets[0].spec.robot)
     document = _document(args, settings, [content_key(dataset, model) for dataset in datasets], weights_key(model))
-    task = VAETask(model, load_views(datasets, model, _progress(args, world)), settings, world, bool(args.model))
+    record = run_record(args.what, args.argv, [(each, 1.0) for each in datasets], model.name, settings.run, world)
+    views = load_views(datasets, model, _progress(args, world))
+    task = VAETask(model, views, settings, world, bool(args.model), record)
     return train(task, settings.run, settings.optimizer, args.out, document, world, not args.quiet)
 
 
@@ -113,6 +121,7 @@ def _train_policy(args: argparse.Namespace, places: list[tuple[Path, float]], wo
     from lingbot_va_core.training.episodes import load_mixture, open_sources
     from lingbot_va_core.training.latent_cache import default_cache, weights_key
     from lingbot_va_core.training.policy_training import PolicyTask, check_reach
+    from lingbot_va_core.training.record import run_record
     from lingbot_va_core.training.settings import PolicySettings
     from lingbot_va_core.training.trainer import train
 
@@ -125,7 +134,8 @@ def _train_policy(args: argparse.Namespace, places: list[tuple[Path, float]], wo
     model = _model(args, sources[0].dataset.spec.robot)
     if args.keep_quantiles:
         sources = open_sources(places, settings.clips, model.normalizer)
-    config = replace(model.config, rollout=settings.rollout.apply(model.config.rollout))
+    rollout = replace(settings.rollout.apply(model.config.rollout), relative_poses=settings.clips.relative_poses)
+    config = replace(model.config, rollout=rollout)
     warning = check_reach(settings.clips, config.rollout)
     if warning and world.first:
         print(f'warning: {warning}', file=sys.stderr)
@@ -138,7 +148,9 @@ def _train_policy(args: argparse.Namespace, places: list[tuple[Path, float]], wo
     document = _document(args, settings, mixture.keys, weights_key(model))  # before adapters change the model
     names = ' and '.join(path.name for path, _ in places)
     name = args.name or f'{config.name} ({names}, {settings.run.steps} steps)'
-    task = PolicyTask(model, mixture, settings, world, name)
+    datasets = [(source.dataset, source.weight) for source in sources]
+    record = run_record(args.what, args.argv, datasets, model.name, settings.run, world)
+    task = PolicyTask(model, mixture, settings, world, name, record)
     return train(task, settings.run, settings.optimizer, args.out, document, world, not args.quiet)
 
 
@@ -152,12 +164,15 @@ def _settings(args: argparse.Namespace, kind: type) -> Any:
 
 
 def _model(args: argparse.Namespace, robot: str) -> 'WorldModel':
-    from lingbot_va_core.checkpoint import load_model
+    from lingbot_va_core.checkpoint import load_model, with_vae
     from lingbot_va_core.robot import load_profile
 
+    if args.model and args.vae:
+        raise ValueError('--model and --vae are both given; the one has a VAE, the other is for an untrained model')
     if args.model:
         return load_model(args.model)
-    return load_model(None, args.preset, load_profile(robot))
+    model = load_model(None, args.preset, load_profile(robot))
+    return with_vae(model, load_model(args.vae)) if args.vae else model
 
 
 def _document(args: argparse.Namespace, settings: Any, keys: Sequence[str], weights: str) -> dict[str, Any]:

@@ -34,6 +34,15 @@ def test_two_commands_lead_to_a_checkpoint(data: Dataset, tmp_path: Path, capsys
 
     before, after = (load_model(tmp_path / run / 'checkpoint', profile=load_profile('aloha')) for run in ('vae', 'run'))
     assert after.name == 'tiny (swing, 1 steps)'
+    assert after.config.rollout.relative_poses is False
+    vae, policy = after.training
+    assert [vae['what'], policy['what']] == ['vae', 'policy'] and before.training == (vae,)
+    assert policy['start'] == before.name and policy['robot'] == 'aloha'
+    assert (policy['steps'], policy['clips_per_step'], policy['seed']) == (1, 1, 0)
+    assert policy['command'].startswith('lingbot-va train policy --dataset data') and str(tmp_path) not in str(policy)
+    assert set(policy['held_out']) == {'video', 'action'} and policy['hardware']['threads'] == 1
+    assert policy['datasets'][0]['episodes'] == 2 and policy['datasets'][0]['instructions'] == ['follow the block']
+    assert 'follow the block' in (tmp_path / 'run' / 'checkpoint' / 'README.md').read_text()
     assert all(torch.equal(a, b) for a, b in zip(before.vae.parameters(), after.vae.parameters(), strict=True))
     weights, trained = (dict(model.transformer.named_parameters()) for model in (before, after))
     assert {name for name in weights if not torch.equal(weights[name], trained[name])}

@@ -68,7 +68,7 @@ def test_an_unknown_preset_exits_2(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(['info', '--preset', 'nope']) == 2
     assert capsys.readouterr().err == (
         "lingbot-va info: error: preset 'nope' is unknown; choose one of lingbot-va-mot-5b, lingbot-va-shared-5b, "
-        'tiny, or a size between such as lingbot-va-mot-12x1024\n'
+        'tiny, tiny-shared, or a size between such as lingbot-va-mot-12x1024\n'
     )
 
 
