@@ -1,10 +1,12 @@
 """ALOHA: the right arm takes the peg, the left arm the socket, and they put one into the other in the air."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import ClassVar
 
+import mujoco
 import numpy as np
 
+from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_sim.experts.aloha import CLOSED, OPEN, aloha_arms, facing
 from lingbot_va_sim.experts.expert import Expert, ExpertError
 from lingbot_va_sim.experts.motion import ArmMotion, Pace, ToolPose
@@ -13,8 +15,11 @@ from lingbot_va_sim.simulation import Simulation
 OBJECTS = {'right': 'red_peg_joint', 'left': 'blue_socket_joint'}
 GRIP_M = {'right': 0.02, 'left': -0.02}  # along x from the middle of the object: the ends that meet stay free
 GRIP_HEIGHT_M = {'right': 0.026, 'left': 0.026}
-HALF_LENGTHS_M = 0.06 + 0.06  # of peg and socket
-DEPTH_M = 0.028  # to the pin are 0.02
+HALF_LENGTH_M = 0.06  # of peg and socket
+MOUTH_M = 0.008  # between their ends where they are aligned for the last time
+DEPTH_M = 0.026  # to the pin are 0.02
+PUSHES, PUSH_M = 5, 0.003  # against the pin, as the objects give way in the hands
+STEADY_S = 0.5  # it may rebound from the pin
 TRIES = 4
 IN_HAND_M = 0.05
 SLOW_M_S, INSERT_M_S = 0.2, 0.08
@@ -49,7 +54,7 @@ class InsertionExpert(Expert):
         for _ in range(TRIES):
             yield from self.together(*(self._pick(side) for side in self.arms if not self._in_hand(side)))
             for side, sign in (('left', -1.0), ('right', 1.0)):
-                place = self._meet + np.array([sign * (HALF_LENGTHS_M + self._gap) / 2, 0.0, 0.0])
+                place = self._meet + np.array([sign * (HALF_LENGTH_M + self._gap / 2), 0.0, 0.0])
                 self.arms[side].to(self._held_at(side, place))
             yield from self.until_idle('left', 'right')
             yield from self._align()
@@ -68,7 +73,7 @@ class InsertionExpert(Expert):
         for _ in range(TRIES):
             mistake = self.mistake if side == 'right' else None
             grasp = self._grasp(side)
-            above = grasp.moved(*self.random.normal(0, 0.006, 2), self._above)
+            above = grasp.moved(z=self._above).back(self.random.normal(0, 0.006))  # elsewhere the wrist would turn
             arm.to(above, self._half_open, self.random.normal(0, (0.05, 0.05, 0.05, 0, 0.05, 0)))
             if mistake:
                 self.mistake = None
@@ -88,27 +93,44 @@ class InsertionExpert(Expert):
         raise ExpertError(f'the {side} arm cannot grasp its object')
 
     def _align(self) -> Iterator[None]:
-        """Bring the peg in line with the socket, `gap` before it."""
+        """Bring the end of the peg in line with the mouth of the socket, at last close to it: arms sag on their way."""
         right = self.arms['right']
-        for _ in range(2):
+        for gap in (self._gap, MOUTH_M, MOUTH_M):
             right.wait(0.1)
             yield from self.until_idle('right')
-            error = self._place('left') - self._place('right')
-            error[0] += HALF_LENGTHS_M + self._gap
-            right.line(right.pose().moved(*error), SLOW_M_S)
+            error = self._end('left', HALF_LENGTH_M) - self._end('right', -HALF_LENGTH_M)
+            right.line(right.pose().moved(*error).moved(x=gap), SLOW_M_S)
             yield from self.until_idle('right')
 
     def _insert(self) -> Iterator[None]:
-        """Push the peg in; draw it back if it did not reach the pin."""
+        """Push the peg in until it stays at the pin; draw it back if it does not get there."""
         right = self.arms['right']
         before = right.pose()
-        right.line(before.moved(x=-self._gap - DEPTH_M), INSERT_M_S)
-        right.wait(self.vary(0.3, 0.5))
-        yield from self.until_idle('right', unless=lambda: not self._in_hand('right'))
+        right.line(before.moved(x=-MOUTH_M - DEPTH_M), INSERT_M_S)
+        yield from self.until_idle('right', unless=lambda: self.simulation.success or not self._in_hand('right'))
         right.stop()
-        if not self.simulation.success:
-            right.line(before, SLOW_M_S)
+        for _ in range(PUSHES):
+            right.line(right.pose().moved(x=-PUSH_M), INSERT_M_S)
             yield from self.until_idle('right')
+            if (yield from self._stays()) or not self._in_hand('right'):
+                return
+        right.line(before.moved(x=self._gap), SLOW_M_S)
+        yield from self.until_idle('right')
+
+    def _stays(self) -> Generator[None, None, bool]:
+        """Return whether the peg is at the pin without interruption for a while; soon if it is away from there."""
+        periods = round(STEADY_S * NANOSECONDS / self.simulation.profile.clock.action_ns)
+        inside = outside = 0
+        while max(inside, outside) < periods:
+            yield
+            inside, outside = (inside + 1, outside) if self.simulation.success else (0, outside + 1)
+        return inside == periods
+
+    def _end(self, side: str, along: float) -> np.ndarray:
+        """Return the point of an object so far from its middle, along its x axis."""
+        point = np.empty(3)
+        mujoco.mju_rotVecQuat(point, (along, 0.0, 0.0), self.simulation.data.joint(OBJECTS[side]).qpos[3:])
+        return self._place(side) + point
 
     def _held_at(self, side: str, place: np.ndarray) -> ToolPose:
         """Return the pose of the tool that brings the object in its hand to a place, as it was grasped."""
