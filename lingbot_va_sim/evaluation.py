@@ -4,11 +4,12 @@ import atexit
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from lingbot_va_core.checkpoint import WorldModel, load_model
@@ -18,7 +19,8 @@ from lingbot_va_core.pacing import Pacer
 from lingbot_va_core.robot import load_profile
 from lingbot_va_core.session import MODES, Session, SessionError
 from lingbot_va_core.streaming import StreamingEncoder
-from lingbot_va_core.virtual_time import VirtualEpisode
+from lingbot_va_core.training.settings import RolloutSettings
+from lingbot_va_core.virtual_time import ExecutedChunk, VirtualEpisode
 from lingbot_va_sim.disturbances import DISTURBANCES, draw_disturbance
 from lingbot_va_sim.episode_film import Film, imagined
 from lingbot_va_sim.errors import SimulationError
@@ -45,6 +47,7 @@ class Plan:
         episodes: in each mode.
         latency_ms: virtual time that a prediction takes.
         chunk: latent frames per chunk, in place of the checkpoint's; its history stays as long.
+        video_s: to which s the video is denoised, 0 to 1, in place of the checkpoint's.
         disturbance: one of DISTURBANCES, or None.
         time_limit_s: of an episode, in virtual time.
         device: of the model.
@@ -60,6 +63,7 @@ class Plan:
     seed: int = 0
     latency_ms: float = LATENCY_MS
     chunk: int | None = None
+    video_s: float | None = None
     disturbance: str | None = None
     time_limit_s: float = TIME_LIMIT_S
     device: str = 'cpu'
@@ -80,6 +84,8 @@ class Plan:
             raise SimulationError(f'the time limit is {self.time_limit_s:g} s; it must be above 0 and at most 3600')
         if self.chunk is not None and not 1 <= self.chunk <= 64:
             raise SimulationError(f'chunk is {self.chunk}; it must be from 1 to 64 latent frames')
+        if self.video_s is not None and not 0 <= self.video_s <= 1:
+            raise SimulationError(f'video_s is {self.video_s:g}; it must be from 0 (noise) to 1 (clean)')
         if unknown := [mode for mode in self.modes if mode not in MODES]:
             raise SimulationError(f"mode is '{unknown[0]}'; choose one of {', '.join(MODES)}")
         if self.disturbance is not None and self.disturbance not in DISTURBANCES:
@@ -108,6 +114,7 @@ class Episode:
         model: its name.
         chunk_frames: latent frames per chunk.
         wall_s: how long it took to compute.
+        model_ms: how long grounding, video and actions of a chunk took to compute, the median of each.
         film: what was filmed of it.
     """
 
@@ -124,6 +131,7 @@ class Episode:
     model: str = field(compare=False, default='')
     chunk_frames: int = 0
     wall_s: float = field(compare=False, default=0.0)
+    model_ms: tuple[float, float, float] | None = field(compare=False, default=None)
     film: Film | None = field(compare=False, default=None)
 
 
@@ -160,7 +168,9 @@ class Evaluator:
         torch.set_num_threads(1)
         self._plan, self._profile = plan, load_profile(plan.robot)
         model = load_model(plan.checkpoint, plan.preset, self._profile, device=plan.device)
-        self.model = model if plan.chunk is None else with_chunk(model, plan.chunk)
+        model = model if plan.chunk is None else with_chunk(model, plan.chunk)
+        rollout = RolloutSettings(video_s=plan.video_s).apply(model.config.rollout)
+        self.model = replace(model, config=replace(model.config, rollout=rollout))
         simulation = Simulation(self._profile, plan.task, plan.seed)
         self._rig = simulation.camera_rig()
         self._plant = SimulatedPlant(simulation, self._rig)
@@ -214,6 +224,7 @@ class Evaluator:
             model=model.name,
             chunk_frames=model.config.rollout.chunk_frames,
             wall_s=time.perf_counter() - began,
+            model_ms=_model_ms(chunks),
             film=film,
         )
 
@@ -225,6 +236,15 @@ def with_chunk(model: WorldModel, frames: int) -> WorldModel:
     window = 2 * (1 - -history // frames)
     rollout = replace(rollout, chunk_frames=frames, attn_window=window)
     return replace(model, config=replace(model.config, rollout=rollout))
+
+
+def _model_ms(chunks: Sequence[ExecutedChunk]) -> tuple[float, float, float] | None:
+    """Return the median times of grounding, video and actions, ms."""
+    if not chunks:
+        return None
+    times = [(each.chunk.grounding_s, each.chunk.video_s, each.chunk.action_s) for each in chunks]
+    grounding, video, action = 1e3 * np.median(times, axis=0)
+    return float(grounding), float(video), float(action)
 
 
 class _Worker:

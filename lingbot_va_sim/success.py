@@ -40,6 +40,8 @@ def summarize(plan: Plan, episodes: Sequence[Episode]) -> dict[str, Any]:
         'failed_sessions': sum(bool(episode.problem) for episode in episodes),
         'mode': episodes[0].mode,
         'latency_ms': plan.latency_ms,
+        'video_s': plan.video_s,
+        'model_ms': _model_ms([episode.model_ms for episode in episodes if episode.model_ms]),
         'chunk': episodes[0].chunk_frames,
         'seed': plan.seed,
         'robot': plan.robot,
@@ -53,6 +55,12 @@ def summarize(plan: Plan, episodes: Sequence[Episode]) -> dict[str, Any]:
     }
 
 
+def _model_ms(times: Sequence[tuple[float, float, float]]) -> dict[str, float | None]:
+    """Return the medians over episodes of what a chunk took to compute on one thread, beside the other processes."""
+    names = ('grounding', 'video', 'action')
+    return dict(zip(names, np.median(times, axis=0).round(1).tolist() if times else (None,) * 3, strict=True))
+
+
 def _record(episode: Episode) -> dict[str, Any]:
-    left_out = ('mode', 'model', 'chunk_frames', 'wall_s', 'film')  # the same for all, or of this machine
+    left_out = ('mode', 'model', 'chunk_frames', 'wall_s', 'model_ms', 'film')  # the same for all, or of this machine
     return {name: value for name, value in asdict(episode).items() if name not in left_out}

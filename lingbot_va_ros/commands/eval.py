@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--mode', choices=(*MODES, ALL), default='fdm', help='how chunks follow each other (default: %(default)s)'
     )
     parser.add_argument(
-        '--checkpoint', help='trained weights: a folder or Hub id; without them the model is fresh, and solves nothing'
+        '--checkpoint',
+        help='trained weights: a folder or Hub id; none: an untrained model (default: the checkpoint in the box)',
     )
     parser.add_argument('--preset', default='tiny', help='configuration of a fresh model (default: %(default)s)')
     parser.add_argument('--episodes', type=int, default=50, metavar='N', help='in each mode (default: %(default)s)')
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--latency-ms', type=float, default=100.0, metavar='L', help='time that a chunk takes (default: %(default)s)'
     )
     parser.add_argument('--chunk', type=int, metavar='K', help="latent frames per chunk (default: the checkpoint's)")
+    parser.add_argument(
+        '--video-s', type=float, metavar='S', help="denoise the video to S, 1 is clean (default: the checkpoint's)"
+    )
     parser.add_argument(
         '--disturb',
         nargs='?',
@@ -64,27 +68,38 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.workers <= 256:
         raise ValueError(f'--workers is {args.workers}; it must be from 1 to 256')
 
+    from lingbot_va_core.model_card import misfit
+    from lingbot_va_core.robot import load_profile
+    from lingbot_va_core.shipped import choose_checkpoint, known_training
     from lingbot_va_ros.atomic import write_json
     from lingbot_va_sim.evaluation import Plan
     from lingbot_va_sim.success import summarize
+    from lingbot_va_sim.tasks import find_task
 
+    robot, task = load_profile(args.robot).name, find_task(args.task)
+    choice = choose_checkpoint(args.checkpoint, args.preset, robot)
+    training = known_training(choice.checkpoint)
+    notice = choice.notice or misfit(str(choice.checkpoint), training, robot, task.instruction)
+    if notice:
+        print(f'Note: {notice}.')
     plan = Plan(
         robot=args.robot,
         task=args.task,
-        checkpoint=args.checkpoint,
+        checkpoint=choice.checkpoint,
         preset=args.preset,
         modes=MODES if args.mode == ALL else (args.mode,),
         episodes=args.episodes,
         seed=args.seed,
         latency_ms=args.latency_ms,
         chunk=args.chunk,
+        video_s=args.video_s,
         disturbance=args.disturb,
         time_limit_s=args.time_limit,
         device=args.device,
         filmed=FILMED if args.out else 0,
     )
     plan.check()
-    episodes = _evaluate(plan, args.workers)
+    episodes = evaluate_shown(plan, args.workers)
     runs = [summarize(plan, [e for e in episodes if e.mode == mode]) for mode in plan.modes]
     numbers = runs[0] if len(runs) == 1 else {'modes': {run['mode']: run for run in runs}}
     if args.out:
@@ -98,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(plan: 'Plan', workers: int) -> 'list[Episode]':
+def evaluate_shown(plan: 'Plan', workers: int) -> 'list[Episode]':
     """Run all episodes under a progress bar that says how many succeeded so far."""
     from lingbot_va_ros.progress import episode_progress
     from lingbot_va_sim.evaluation import evaluate
@@ -157,8 +172,6 @@ def _print(runs: list[dict[str, Any]], plan: 'Plan') -> None:
         soft_wrap=True,
     )
     console.print(table)
-    if plan.checkpoint is None:
-        print('The model is untrained; give a --checkpoint to evaluate one that has learned something.')
     for numbers in runs:
         problems = [episode['problem'] for episode in numbers['per_episode'] if episode['problem']]
         if problems:

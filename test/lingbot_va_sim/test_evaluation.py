@@ -184,6 +184,20 @@ def test_other_chunks_leave_the_history_as_long(profile):
         assert changed.chunk_frames == frames and history <= ours < history + frames
 
 
+def test_the_video_is_denoised_as_far_as_is_asked_for_and_its_time_is_measured():
+    steps = {}
+    for s in (None, 1.0):
+        evaluator = Evaluator(replace(SHORT, video_s=s, filmed=0))
+        try:
+            rollout = evaluator.model.config.rollout
+            steps[s] = rollout.video_exec_step, rollout.video_s
+            times = evaluator.run('fdm', 0).model_ms
+        finally:
+            evaluator.close()
+        assert len(times) == 3 and min(times) > 0
+    assert steps == {None: (3, None), 1.0: (None, 1.0)}
+
+
 @pytest.mark.parametrize(
     ('change', 'problem'),
     [
@@ -194,6 +208,7 @@ def test_other_chunks_leave_the_history_as_long(profile):
         ({'seed': -1}, 'seed is -1; it must be from 0'),
         ({'latency_ms': float('nan')}, 'latency_ms is nan; it must be from 0'),
         ({'chunk': 0}, 'chunk is 0; it must be from 1'),
+        ({'video_s': 2.0}, 'video_s is 2; it must be from 0'),
         ({'modes': ('async',)}, "mode is 'async'; choose one of sync"),
         ({'disturbance': 'earthquake'}, "disturbance is 'earthquake'; choose one of reach"),
         ({'time_limit_s': 0.0}, 'the time limit is 0 s; it must be above 0'),
@@ -247,6 +262,7 @@ def test_the_summary_counts_what_happened():
     numbers = summarize(plan, episodes)
     assert (numbers['successes'], numbers['episodes'], numbers['success_rate']) == (3, 4, 0.75)
     assert numbers['completion_s'] == {'mean': 7.1, 'p50': 6.3}
+    assert numbers['model_ms'] == {'grounding': None, 'video': None, 'action': None}
     assert (numbers['ever_solved'], numbers['disturbed'], numbers['failed_sessions']) == (4, 2, 1)
     assert [record['seed'] for record in numbers['per_episode']] == [7, 8, 9, 10]
     assert summarize(plan, episodes[:1])['completion_s'] == {'mean': None, 'p50': None}

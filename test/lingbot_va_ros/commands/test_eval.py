@@ -14,7 +14,8 @@ ALSO = {'confidence_95', 'checkpoint', 'model', 'task', 'robot', 'chunk', 'distu
 def test_all_modes_in_one_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     numbers = tmp_path / 'numbers.json'
     out = tmp_path / 'out'
-    arguments = ['--episodes', '1', '--seed', '5', '--mode', 'all', '--time-limit', '0.5', '--chunk', '1', '--disturb']
+    arguments = ['--checkpoint', 'none', '--episodes', '1', '--seed', '5', '--mode', 'all', '--time-limit', '0.5']
+    arguments += ['--chunk', '1', '--disturb']
     assert main(['eval', *arguments, '--workers', '1', '--out', str(out), '--json', str(numbers)]) == 0
     result = json.loads(numbers.read_text())
     assert list(result['modes']) == ['sync', 'naive', 'fdm']
@@ -33,11 +34,12 @@ def test_all_modes_in_one_table(tmp_path: Path, capsys: pytest.CaptureFixture) -
 
 def test_one_mode_has_the_keys_at_the_top(tmp_path: Path) -> None:
     numbers = tmp_path / 'numbers.json'
-    arguments = ['--episodes', '1', '--mode', 'sync', '--time-limit', '0.1', '--latency-ms', '250']
+    arguments = ['--checkpoint', 'none', '--episodes', '1', '--mode', 'sync', '--time-limit', '0.1']
+    arguments += ['--latency-ms', '250', '--video-s', '1']
     assert main(['eval', *arguments, '--workers', '1', '--json', str(numbers)]) == 0
     result = json.loads(numbers.read_text())
     assert set(result) >= KEYS | ALSO
-    assert (result['mode'], result['latency_ms'], result['chunk']) == ('sync', 250.0, 2)
+    assert (result['mode'], result['latency_ms'], result['chunk'], result['video_s']) == ('sync', 250.0, 2, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,7 @@ def test_one_mode_has_the_keys_at_the_top(tmp_path: Path) -> None:
         (['--episodes', '0'], '0 episodes'),
         (['--workers', '0'], '--workers is 0'),
         (['--latency-ms', '-1'], 'latency_ms is -1'),
+        (['--video-s', '1.5'], 'video_s is 1.5'),
         (['--robot', 'nobody'], "robot 'nobody' is unknown"),
         (['--task', 'juggling'], "task 'juggling' is unknown"),
         (['--checkpoint', '/nowhere/at/all', '--workers', '1'], '/nowhere/at/all'),
