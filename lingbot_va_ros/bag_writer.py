@@ -1,7 +1,10 @@
 """Writes a rosbag2 bag (MCAP) in a thread of its own, behind a queue that never blocks the one who fills it."""
 
+import contextlib
 import json
+import shutil
 import threading
+import time
 from collections import Counter, deque
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from lingbot_va_ros.message_types import message_types
 
 QUEUE_BYTES = 64 * 2**20
+FLUSH_S = 1.0  # what is older is in the file, should this process be killed
 METADATA_VERSION = 8  # what Humble to Kilted read
 UNSET = QosTime(0, 0)
 
@@ -23,7 +27,11 @@ class BagError(ValueError):
 class BagWriter:
     """A bag that appears at `path` whole, on `close`, or not at all; until then it grows in `<path>.partial`.
 
-    Messages wait in a queue of at most `queue_bytes`; what does not fit is counted in `dropped` (topic: messages).
+    Messages wait in a queue of at most `queue_bytes`; what does not fit is counted in `dropped` (topic: messages). What
+    is in `<path>.partial` can be read with `bag_recovery`, up to FLUSH_S before the end.
+
+    Attributes:
+        metadata: what goes into the bag's metadata on `close`; more may be added.
     """
 
     def __init__(self, path: Path, metadata: dict[str, str], queue_bytes: int = QUEUE_BYTES) -> None:
@@ -51,7 +59,7 @@ class BagWriter:
             self.partial / self.path.name, version=METADATA_VERSION, storage_plugin=StoragePlugin.MCAP
         )
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._metadata = metadata
+        self.metadata = metadata
         try:
             self._writer.open()
         except OSError as error:
@@ -81,37 +89,39 @@ class BagWriter:
     def check(self) -> None:
         """Raise BagError when writing has failed."""
         if self._error is not None:
-            raise BagError(f'writing failed, what was written is in {self.partial}: {self._error}') from self._error
+            raise BagError(
+                f'writing failed: {self._error}; `lingbot-va record --recover {self.partial} --out {self.path}` makes '
+                'a bag of what was written'
+            ) from self._error
 
     def close(self) -> None:
         """Write what is queued, complete the bag and move it to `path`.
 
         Raises:
-            BagError: writing failed (the incomplete bag stays in `<path>.partial`), or there was not one message.
+            BagError: writing failed; the incomplete bag stays in `<path>.partial`.
         """
         self._join()
-        if self._error is None:
-            try:
+        try:
+            if self._error is None:
                 self._complete()
-            except OSError as error:
-                self._error = error
-        else:
-            self._writer.abort()
+        except OSError as error:
+            self._error = error
+        if self._error is not None:
+            with contextlib.suppress(OSError):  # of a disk that is still full
+                self._writer.abort()
         self.check()
-        if not self.written:
-            raise BagError('not one message was received; nothing was written')
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._join()
+        self._writer.abort()
+        shutil.rmtree(self.partial)
 
     def _complete(self) -> None:
-        if self.written:
-            for key, value in {**self._metadata, 'dropped': json.dumps(self.dropped)}.items():
-                self._writer.set_custom_data(key, value)
-            self._writer.close()
-            self._writer.path.rename(self.path)
-        else:
-            self._writer.abort()
-            for path in self._writer.path.iterdir():
-                path.unlink()
-            self._writer.path.rmdir()
+        for key, value in {**self.metadata, 'dropped': json.dumps(self.dropped)}.items():
+            self._writer.set_custom_data(key, value)
+        self._writer.close()
+        self._writer.path.rename(self.path)
         self.partial.rmdir()
 
     def _join(self) -> None:
@@ -122,13 +132,18 @@ class BagWriter:
 
     def _write(self) -> None:
         try:
+            flush_at = time.monotonic() + FLUSH_S
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._queue or self._closing)
+                    wait_s = flush_at - time.monotonic()
+                    self._changed.wait_for(lambda: self._queue or self._closing, max(wait_s, 0.0))
                     batch = list(self._queue)
                     self._queue.clear()
-                if not batch:
-                    return
+                    if not batch and self._closing:
+                        return
+                if time.monotonic() >= flush_at:
+                    self._flush()
+                    flush_at = time.monotonic() + FLUSH_S
                 for topic, stamp_ns, data in batch:
                     self._writer.write(self._connections[topic], stamp_ns, data)
                     self.written += 1
@@ -136,6 +151,13 @@ class BagWriter:
                         self._queued_bytes -= len(data)  # only now: a batch in work counts as queued
         except Exception as error:  # a full disk above all; the thread that fills the queue reports it
             self._error = error
+
+    def _flush(self) -> None:
+        """Put into the file what the library would keep until a megabyte has come together."""
+        storage = self._writer.storage
+        if storage.chunk.msgs:
+            storage.close_chunk()
+        storage.bio.flush()
 
 
 def _bag_qos(qos: QoSProfile) -> Qos:

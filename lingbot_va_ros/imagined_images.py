@@ -23,11 +23,6 @@ POLL_S = 0.02  # while images wait for their instant, which may pass faster in a
 STALE_NS = NANOSECONDS  # imagined frames whose instant is longer ago are not decoded
 
 
-def imagined_topic(camera: Camera) -> str:
-    """Return the topic beside a camera's own."""
-    return f'imagined/{camera.image_topic.lstrip("/")}'
-
-
 class ImaginedImages:
     """Decodes imagined frames while somebody subscribes to an image, and publishes each at the instant that it shows.
 

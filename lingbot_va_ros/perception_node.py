@@ -17,9 +17,10 @@ from lingbot_va_core.streaming import StreamingDecoder, StreamingEncoder
 from lingbot_va_msgs.msg import Episode, ExecutedActions, LatentFrame
 from lingbot_va_ros import qos
 from lingbot_va_ros.conversions import MessageError, latent_array, latent_message, missing_latent_message, to_ns
-from lingbot_va_ros.imagined_images import ImaginedImages, imagined_topic
+from lingbot_va_ros.imagined_images import ImaginedImages
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, run
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
+from lingbot_va_ros.recorded_topics import imagined_topic
 
 
 class PerceptionNode(ManagedNode):

@@ -14,4 +14,6 @@ LATCHED_PRESSES = QoSProfile(
 CHUNK = QoSProfile(depth=4, reliability=ReliabilityPolicy.RELIABLE)
 COMMAND = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 STREAM = QoSProfile(depth=16, reliability=ReliabilityPolicy.RELIABLE)
+# As nodes that follow simulation time hear it; simulators differ in what they offer.
+SIMULATION_CLOCK = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 DIAGNOSTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool, Float64, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
-from lingbot_va_core.robot import Arm, RobotProfile
+from lingbot_va_core.robot import Arm, Camera, RobotProfile
 from lingbot_va_msgs.msg import (
     ActionChunk,
     ActionState,
@@ -20,7 +21,18 @@ from lingbot_va_msgs.msg import (
     PredictionError,
     Status,
 )
-from lingbot_va_ros.qos import CHUNK, COMMAND, DIAGNOSTICS, LATCHED, OPERATOR, PRESSES, SENSOR, STREAM, TRAJECTORY
+from lingbot_va_ros.qos import (
+    CHUNK,
+    COMMAND,
+    DIAGNOSTICS,
+    LATCHED,
+    OPERATOR,
+    PRESSES,
+    SENSOR,
+    SIMULATION_CLOCK,
+    STREAM,
+    TRAJECTORY,
+)
 
 JOINT_MESSAGES = {'joint_trajectory': JointTrajectory, 'joint_group': Float64MultiArray, 'joint_state': JointState}
 
@@ -45,8 +57,14 @@ class RecordedTopic:
         return f'{self.kind.__module__.split(".")[0]}/msg/{self.kind.__name__}'
 
 
-def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
-    """List the topics of the graph that serves this robot."""
+def recorded_topics(profile: RobotProfile, latents: bool = True, imagined_video: bool = False) -> list[RecordedTopic]:
+    """List the topics of the graph that serves this robot.
+
+    Args:
+        profile: of the robot.
+        latents: also the latent frames of perception, which could be encoded again from the images.
+        imagined_video: also the imagined latent frames as images; somebody who subscribes makes perception decode them.
+    """
     cameras = [
         RecordedTopic(name, kind, SENSOR)
         for camera in profile.cameras
@@ -54,10 +72,15 @@ def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
     ]
     return [
         *cameras,
+        *[
+            RecordedTopic(imagined_topic(each), Image, SENSOR, awaited=False)
+            for each in profile.cameras
+            if imagined_video
+        ],
         RecordedTopic(profile.joint_states_topic, JointState, SENSOR),
         *{topic.name: topic for arm in profile.arms for topic in _outputs(arm)}.values(),
         RecordedTopic('episode', Episode, LATCHED),
-        RecordedTopic('latents', LatentFrame, STREAM),
+        *([RecordedTopic('latents', LatentFrame, STREAM)] if latents else []),
         RecordedTopic('imagined', LatentFrame, STREAM),
         RecordedTopic('prediction_error', PredictionError, STREAM),
         RecordedTopic('action_chunk', ActionChunk, CHUNK),
@@ -70,7 +93,13 @@ def recorded_topics(profile: RobotProfile) -> list[RecordedTopic]:
         RecordedTopic('status', Status, LATCHED),
         RecordedTopic('task_success', Bool, LATCHED),
         RecordedTopic('/diagnostics', DiagnosticArray, DIAGNOSTICS),
+        RecordedTopic('/clock', Clock, SIMULATION_CLOCK, awaited=False),
     ]
+
+
+def imagined_topic(camera: Camera) -> str:
+    """Return the topic of a camera's imagined images, beside its own."""
+    return f'imagined/{camera.image_topic.lstrip("/")}'
 
 
 def _outputs(arm: Arm) -> list[RecordedTopic]:

@@ -1,4 +1,4 @@
-"""Records the topics of a graph into a rosbag2 bag, byte for byte as they were received."""
+"""Records the topics of a graph into a rosbag2 bag, byte for byte as they were received; episodes are marked in it."""
 
 import signal
 import sys
@@ -12,17 +12,23 @@ from threading import Event
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
-from lingbot_va_ros.bag_writer import QUEUE_BYTES, BagWriter
+from lingbot_va_ros.bag_writer import QUEUE_BYTES, BagError, BagWriter
+from lingbot_va_ros.episode_marker import NODE
 from lingbot_va_ros.recorded_topics import RecordedTopic
+from lingbot_va_ros.recording_events import RecordedEpisode
+from lingbot_va_ros.recording_marks import HELP, KEYS, RecordingMarks
+from lingbot_va_ros.terminal_keys import TerminalKeys, terminal_keys
 
 READY = 'ready: every topic has a publisher'
 MISSING = 'no publisher yet: '
 POLL_S = 0.01  # one wait for many messages costs far less than a wait for each; log times are DDS reception times
 REPORT_S = 1.0
 DEPTH = 100  # messages that DDS keeps for us between two polls, far above what arrives
+QUIT = 'q'
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Recording:
     path: Path
     messages: dict[str, int]
     dropped: dict[str, int]
+    episodes: tuple[RecordedEpisode, ...]
 
 
 class Recorder:
@@ -73,12 +80,14 @@ def record(
     namespace: str = '',
     duration_s: float | None = None,
     queue_bytes: int = QUEUE_BYTES,
+    use_sim_time: bool = False,
     say: Callable[[str], None] = print,
 ) -> Recording:
-    """Record until SIGINT, SIGTERM or for `duration_s`, then complete the bag at `out`.
+    """Record until SIGINT, SIGTERM, the key q or for `duration_s`, then complete the bag at `out`.
 
     Says READY once every topic is matched, and at most once a second which topics have no publisher before that or lost
-    messages. Must be called in the main thread of a process of its own, because it takes over the two signals.
+    messages. Episodes are marked by services and, in a terminal, by KEYS (see `recording_events`). Must be called in
+    the main thread of a process of its own, because it takes over the two signals.
 
     Raises:
         BagError: `out` cannot be written (at the beginning or later), or not one message came.
@@ -89,22 +98,44 @@ def record(
     bag = BagWriter(out, metadata, queue_bytes)
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=rclpy.SignalHandlerOptions.NO)
+    recorder = None
     try:
         node = rclpy.create_node(
-            'recorder', namespace=namespace, context=context, enable_rosout=False, start_parameter_services=False
+            NODE,
+            namespace=namespace,
+            context=context,
+            enable_rosout=False,
+            start_parameter_services=False,
+            parameter_overrides=[Parameter('use_sim_time', value=use_sim_time)],
         )
-        recorder = Recorder(node, topics, bag)
+        recorder, marks = Recorder(node, topics, bag), RecordingMarks(node, bag, say)
         say(f'recording {len(topics)} topics to {out}')
-        _receive_until(stop, duration_s, node, recorder, bag, say)
+        with terminal_keys() as keys:
+            if keys.available:
+                say(HELP)
+            _receive_until(stop, duration_s, node, recorder, marks, keys, bag, say)
+        marks.end()
         node.destroy_node()
     finally:
         context.try_shutdown()
-        bag.close()
-    return Recording(out, recorder.messages, dict(bag.dropped))
+        if recorder is None or not recorder.received:
+            bag.discard()
+        else:
+            bag.close()
+    if not recorder.received:
+        raise BagError('not one message was received; nothing was written')
+    return Recording(out, recorder.messages, dict(bag.dropped), marks.episodes)
 
 
 def _receive_until(
-    stop: Event, duration_s: float | None, node: Node, recorder: Recorder, bag: BagWriter, say: Callable[[str], None]
+    stop: Event,
+    duration_s: float | None,
+    node: Node,
+    recorder: Recorder,
+    marks: RecordingMarks,
+    keys: TerminalKeys,
+    bag: BagWriter,
+    say: Callable[[str], None],
 ) -> None:
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
@@ -113,11 +144,17 @@ def _receive_until(
     while not stop.is_set() and (end is None or time.monotonic() < end):
         _drain(executor, recorder)
         bag.check()
+        for key in keys.read():
+            if key in KEYS:
+                marks.press(key)
+            elif key == QUIT:
+                stop.set()
         if not ready and not recorder.missing():
             ready = True
             say(READY)
         if time.monotonic() >= report:
             report = time.monotonic() + REPORT_S
+            marks.look_at_model()
             if not ready and recorder.missing() != missing:
                 missing = recorder.missing()
                 say(MISSING + ', '.join(missing))

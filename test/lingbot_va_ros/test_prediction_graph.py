@@ -29,8 +29,8 @@ from lingbot_va_msgs.srv import SetInstruction
 from lingbot_va_ros import qos
 from lingbot_va_ros.bringup import Bringup
 from lingbot_va_ros.conversions import executed_array, latent_array, to_ns
-from lingbot_va_ros.imagined_images import imagined_topic
 from lingbot_va_ros.node_table import nodes
+from lingbot_va_ros.recorded_topics import imagined_topic
 
 PROFILE = load_profile('aloha')
 CHUNK_S = 0.5
