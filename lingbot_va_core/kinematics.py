@@ -227,6 +227,11 @@ class Kinematics:
         return limits
 
 
+def read_kinematics(profile: RobotProfile) -> Kinematics | None:
+    """Read the robot's description where an arm has an end effector, else return None; errors as `from_profile`."""
+    return Kinematics.from_profile(profile) if any(arm.end_effector for arm in profile.arms) else None
+
+
 def joint_limits(profile: RobotProfile, kinematics: Kinematics | None) -> JointLimits:
     """Return what commands of a robot must keep, [joints]: the tighter of profile and file, with the profile's margins.
 

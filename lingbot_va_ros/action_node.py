@@ -7,6 +7,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.command_planner import WINDOW_POINTS, Command, CommandPlanner
 from lingbot_va_core.description_check import description_problems
 from lingbot_va_core.episode_poses import EpisodePoses
 from lingbot_va_core.executed_log import ExecutedFrame
@@ -18,7 +19,6 @@ from lingbot_va_ros import qos, watchdogs
 from lingbot_va_ros.action_messages import NotFiniteError, chunk_actions, executed_message
 from lingbot_va_ros.arming import NAMES, Arming
 from lingbot_va_ros.command_outputs import make_outputs
-from lingbot_va_ros.command_planner import Command, CommandPlanner
 from lingbot_va_ros.conversions import MessageError, to_time
 from lingbot_va_ros.gripper_goals import make_gripper_goals
 from lingbot_va_ros.joint_feedback import JointFeedback
@@ -39,7 +39,7 @@ class ActionNode(ManagedNode):
         ROBOT,
         Parameter(
             'window_points',
-            15,
+            WINDOW_POINTS,
             'Control periods in every trajectory that is sent: what is left after a stop from full speed is motion.',
             lower=3,
             upper=100,
@@ -165,7 +165,8 @@ class ActionNode(ManagedNode):
             chunk = chunk_actions(message, self._profile)
             self._provenance.check(message.chunk, chunk.newest_ns, now, self.value('max_observation_age_s'))
             actions = self._absolute(chunk.actions)
-            splice = self._planner.splice(actions, chunk, message.chunk, message.first_latent_index)
+            first = message.first_latent_index
+            splice = self._planner.splice(first, chunk.start_ns, chunk.dt_ns, actions, message.chunk)
         except (MessageError, ChunkError, PoseError) as error:
             self._refuse_chunk(message.chunk, error)
             return

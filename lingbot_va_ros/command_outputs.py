@@ -1,10 +1,8 @@
 """Commands in the form that each of the robot's controllers takes; one class per form, messages allocated once."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped, Transform
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
@@ -16,6 +14,7 @@ from trajectory_msgs.msg import (
     MultiDOFJointTrajectoryPoint,
 )
 
+from lingbot_va_core.command_window import CommandWindow
 from lingbot_va_core.robot import EndEffector, Joint, RobotProfile
 from lingbot_va_ros import qos
 from lingbot_va_ros.conversions import to_duration, to_time
@@ -23,33 +22,10 @@ from lingbot_va_ros.conversions import to_duration, to_time
 MakePublisher = Callable[[type, str, QoSProfile], Any]
 
 
-class Tools(Protocol):
-    """Knows where joints bring the tools, such as `ToolPoses`."""
-
-    def poses(self, arm: int, positions: np.ndarray) -> np.ndarray:
-        """Return poses [n, 7] (m, quaternion x y z w) of an arm's tool in its base frame at [n, joints]."""
-
-
-@dataclass
-class Window:
-    """What is to be commanded from now on, one row per control period; the last row is at rest.
-
-    Attributes:
-        stamp_ns: now; row k is due k + 1 control periods later.
-        positions, velocities: float64 [points, joints] in the order of the profile.
-        tools: finds the poses of the tools, for those who want them.
-    """
-
-    stamp_ns: int
-    positions: np.ndarray
-    velocities: np.ndarray
-    tools: Tools
-
-
 class Output(Protocol):
     """Sends its part of a window."""
 
-    def publish(self, window: Window) -> None:
+    def publish(self, window: CommandWindow) -> None:
         """Send it."""
 
 
@@ -78,7 +54,7 @@ class TrajectoryOutput:
             JointTrajectoryPoint(time_from_start=to_duration((k + 1) * dt_ns)) for k in range(points)
         ]
 
-    def publish(self, window: Window) -> None:
+    def publish(self, window: CommandWindow) -> None:
         """Send the whole window."""
         if self._stamped:
             self._message.header.stamp = to_time(window.stamp_ns)  # else it stays 0: start now
@@ -100,7 +76,7 @@ class GroupOutput:
         self._message = Float64MultiArray()
         self._message.layout.dim = [MultiArrayDimension(label='joints', size=len(joints), stride=len(joints))]
 
-    def publish(self, window: Window) -> None:
+    def publish(self, window: CommandWindow) -> None:
         """Send the first sample."""
         self._message.data = window.positions[0, self._columns].tolist()
         self._publisher.publish(self._message)
@@ -114,7 +90,7 @@ class JointStateOutput:
         self._publisher = make(JointState, topic, qos.TRAJECTORY)
         self._message = JointState(name=[joint.name for _, joint in joints])
 
-    def publish(self, window: Window) -> None:
+    def publish(self, window: CommandWindow) -> None:
         """Send the first sample."""
         message = self._message
         message.header.stamp = to_time(window.stamp_ns)
@@ -132,7 +108,7 @@ class PoseOutput:
         self._message = PoseStamped()
         self._message.header.frame_id = tool.base_frame
 
-    def publish(self, window: Window) -> None:
+    def publish(self, window: CommandWindow) -> None:
         """Send the first sample."""
         if not self._publisher.get_subscription_count():
             return
@@ -156,7 +132,7 @@ class PoseTrajectoryOutput:
             for k in range(points)
         ]
 
-    def publish(self, window: Window) -> None:
+    def publish(self, window: CommandWindow) -> None:
         """Send the whole window, which begins at its stamp."""
         if not self._publisher.get_subscription_count():
             return

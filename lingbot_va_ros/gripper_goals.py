@@ -7,8 +7,9 @@ from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.task import Future
 
+from lingbot_va_core.command_window import CommandWindow
 from lingbot_va_core.robot import GripperOutput, Joint, RobotProfile
-from lingbot_va_ros.command_outputs import Window, first_joints
+from lingbot_va_ros.command_outputs import first_joints
 from lingbot_va_ros.managed_node import ManagedNode, RefusedError
 
 ACTIONS = {'gripper_command': 'GripperCommand', 'parallel_gripper_command': 'ParallelGripperCommand'}
@@ -49,7 +50,7 @@ class GripperGoals:
         self._change = SignificantChange(self._output.threshold)
         self.problem = ''
 
-    def publish(self, window: Window) -> None:
+    def publish(self, window: CommandWindow) -> None:
         """Send a goal if the first sample of the window differs enough from the last goal."""
         target = float(window.positions[0, self._column])
         if not self._change(target):

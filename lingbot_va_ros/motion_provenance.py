@@ -1,7 +1,7 @@
 """How old the images are that the motion in execution was predicted from, and how long motion has been missing."""
 
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_ros.command_planner import HOLD, Command
+from lingbot_va_core.command_planner import HOLD, Command
 from lingbot_va_ros.conversions import MessageError
 
 

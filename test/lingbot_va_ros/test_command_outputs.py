@@ -11,8 +11,9 @@ from std_msgs.msg import Float64MultiArray
 from support import Graph
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
+from lingbot_va_core.command_window import CommandWindow
 from lingbot_va_core.robot import Arm, EndEffector, GripperOutput, Output, RobotProfile, load_profile
-from lingbot_va_ros.command_outputs import Window, make_outputs
+from lingbot_va_ros.command_outputs import make_outputs
 from lingbot_va_ros.conversions import to_ns
 
 ALOHA = load_profile('aloha')
@@ -32,11 +33,11 @@ class Tools:
         return self.numbers[arm, : len(positions)]
 
 
-def window() -> Window:
+def window() -> CommandWindow:
     """Every number is different."""
     draw = np.random.default_rng(0).normal
     shape = (POINTS, len(NAMES))
-    return Window(5_000_000_123, draw(size=shape), draw(size=shape), Tools())
+    return CommandWindow(5_000_000_123, draw(size=shape), draw(size=shape), Tools())
 
 
 def variant(**changes: Any) -> RobotProfile:
@@ -144,7 +145,7 @@ def test_tools_go_out_in_their_base_frame_as_a_pose_and_as_a_trajectory(graph: G
 
 def test_poses_that_nobody_wants_are_not_computed(graph: Graph) -> None:
     tool = EndEffector('{side}_tool', '{side}_base', False, pose_topic='{side}/pose', trajectory_topic='{side}/path')
-    plain = Window(0, window().positions, window().velocities, None)  # has no tools
+    plain = CommandWindow(0, window().positions, window().velocities, None)  # has no tools
     for output in make_outputs(variant(end_effector=tool), graph.node.create_publisher, POINTS):
         output.publish(plain)
 

@@ -1,4 +1,4 @@
-"""From action chunks to the command of each control period and the motion that follows it, without ROS."""
+"""From action chunks to the command of each control period and the motion that follows it, on robots and elsewhere."""
 
 from dataclasses import dataclass
 
@@ -7,22 +7,25 @@ import numpy as np
 from lingbot_va_core.action_layout import ActionLayout
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.command_filter import CommandFilter
+from lingbot_va_core.command_window import CommandWindow, ToolPoses
 from lingbot_va_core.executed_log import ExecutedFrame, ExecutedLog
 from lingbot_va_core.joint_targets import JointTargets
-from lingbot_va_core.kinematics import Kinematics, joint_limits
+from lingbot_va_core.kinematics import joint_limits, read_kinematics
 from lingbot_va_core.motion import Splice, Timeline
 from lingbot_va_core.robot import ACTION_DIM, POSE_CHANNELS, RobotProfile
+from lingbot_va_core.tracking import TrackingError
 from lingbot_va_core.workspace import WorkspaceGuard
-from lingbot_va_ros.action_messages import ChunkActions
-from lingbot_va_ros.command_outputs import Window
-from lingbot_va_ros.managed_node import RefusedError
-from lingbot_va_ros.tracking import TrackingError
 
-HOLD = -1
+HOLD = -1  # as in lingbot_va_msgs/DualArmCommand
+WINDOW_POINTS = 15  # control periods that are planned: what a stop from full speed leaves of them is motion
 NO_LIMITS = np.zeros(1, dtype=np.uint8)
 NO_CHANNELS = np.zeros(ACTION_DIM, dtype=bool)
 PULL = 64  # control periods in which a constant offset between timer and motion clock fades
 REMEMBERED_S = 0.2  # commands that count as recent, when the measured state is compared with them
+
+
+class PlannerError(ValueError):
+    """A robot whose commands cannot be planned so."""
 
 
 @dataclass(frozen=True)
@@ -56,45 +59,47 @@ class CommandPlanner:
     """Follows the planned motion within the limits; without one it brakes and holds.
 
     Attributes:
+        profile: of the robot.
         window: what is to be sent: the command, the motion that follows as far as it is planned, and a stop.
         timeline: the planned motion.
     """
 
-    def __init__(self, profile: RobotProfile, points: int) -> None:
-        """Plan windows of `points` control periods.
+    def __init__(self, profile: RobotProfile, window_points: int | None = None) -> None:
+        """Plan windows of so many control periods; None: WINDOW_POINTS, or more where a stop takes longer.
 
         Raises:
-            RefusedError: a stop from full speed does not fit into them, or it is not known where a tool is.
+            PlannerError: a stop from full speed does not fit into them, or it is not known where a tool is.
             KinematicsError, LimitError, ProfileError: the profile and the robot's description do not go together.
         """
-        self._profile, self._points = profile, points
+        self.profile = profile
         self._dt_ns = profile.clock.action_ns
         self._dt = dt = self._dt_ns / NANOSECONDS
         self._layout = ActionLayout.from_channels(profile.channels)
         for arm in profile.arms:
             if arm.pose_in_action and not arm.arm_joints:
-                raise RefusedError(
+                raise PlannerError(
                     f'the {arm.side} arm of {profile.name} is commanded by a pose, but none of its joints is listed: '
                     'where its tool is measured at the start cannot be known; list its joints, without a channel'
                 )
-        described = any(arm.end_effector for arm in profile.arms)
-        kinematics = Kinematics.from_profile(profile) if described else None
+        kinematics = read_kinematics(profile)
         limits = joint_limits(profile, kinematics)
         guard = WorkspaceGuard.from_profile(profile, kinematics, limits.acceleration, dt) if kinematics else None
         self._filter = CommandFilter(limits, dt, guard)
         self._targets = JointTargets(profile, kinematics, limits, dt)
-        self._moving = points - self._filter.stopping_steps
-        if self._moving < 1:
-            raise RefusedError(
-                f'window_points is {points}, but a stop from full speed takes {self._filter.stopping_steps} '
-                f'control periods on {profile.name}; set it to at least {self._filter.stopping_steps + 1}'
+        least = self._filter.stopping_steps + 1
+        self._points = max(WINDOW_POINTS, least) if window_points is None else window_points
+        if self._points < least:
+            raise PlannerError(
+                f'window_points is {window_points}, but a stop from full speed takes {least - 1} control periods on '
+                f'{profile.name}; set it to at least {least}'
             )
+        self._moving = self._points - least + 1
         self._tools = ToolPoses(profile, kinematics)
         self._channels = limited_channels(profile)
-        joints = np.zeros((points, len(profile.joints)))
-        self.window = Window(0, joints, joints, self._tools)
+        joints = np.zeros((self._points, len(profile.joints)))
+        self.window = CommandWindow(0, joints, joints, self._tools)
         self._tracking = TrackingError(profile, round(REMEMBERED_S / dt))
-        self._action = np.zeros(len(profile.channels))
+        self._action = self._nothing = np.zeros(len(profile.channels))
         self.restart()
 
     def restart(self) -> None:
@@ -102,7 +107,7 @@ class CommandPlanner:
         self.timeline = Timeline(
             self._layout,
             self._dt_ns,
-            self._profile.clock.actions_per_latent,
+            self.profile.clock.actions_per_latent,
             ramp_s=self._filter.stopping_steps * self._dt,  # no joint brakes harder than it may
         )
         self._log = ExecutedLog(self.timeline)
@@ -113,7 +118,7 @@ class CommandPlanner:
         """Start at rest where the joints were measured, float64 [joints], with nothing planned."""
         self._filter.reset(measured)
         self._tracking.reset(measured)
-        self._action = self._targets.action(measured, self._action)
+        self._action = self._targets.action(measured, self._nothing)  # whatever was before
         self.drop()
 
     def drop(self) -> None:
@@ -135,10 +140,10 @@ class CommandPlanner:
         """Return how far an arm's joint is from its recent commands, and which one."""
         return self._tracking.worst(measured)
 
-    def splice(self, actions: np.ndarray, chunk: ChunkActions, number: int, first_latent_index: int) -> Splice:
-        """Add a chunk's actions, absolute action vectors [n, values]; a ChunkError says why they are refused."""
+    def splice(self, first_latent_index: int, start_ns: int, dt_ns: int, actions: np.ndarray, chunk: int) -> Splice:
+        """Add a chunk to the planned motion, see `Timeline.splice`; a ChunkError says why it is refused."""
         sent = self._action if self.timeline.holding else None
-        return self.timeline.splice(first_latent_index, chunk.start_ns, chunk.dt_ns, actions, number, sent)
+        return self.timeline.splice(first_latent_index, start_ns, dt_ns, actions, chunk, sent)
 
     def step(self, now_ns: int, speed: float) -> Command:
         """Advance by one control period at a speed from 0 to 1, and plan the window from there."""
@@ -153,7 +158,7 @@ class CommandPlanner:
         else:
             motion = self._filter.follow(targets.positions, targets.velocities, self._points)
             limits = motion.limits | targets.limits
-        self.window = Window(now_ns, motion.positions, motion.velocities, self._tools)
+        self.window = CommandWindow(now_ns, motion.positions, motion.velocities, self._tools)
         self._tracking.add(motion.positions[0])
         self._action = self._targets.action(motion.positions[0], self._action)
         paused = planned is not None and self.timeline.speed == 0
@@ -192,30 +197,9 @@ class CommandPlanner:
             return ''
         joint = int(gross.argmax())
         return (
-            f'{self._profile.joints[joint].name} was to go from {self._filter.position[joint]:.4g} to '
+            f'{self.profile.joints[joint].name} was to go from {self._filter.position[joint]:.4g} to '
             f'{target[joint]:.4g}, more than it can in a second at full speed'
         )
-
-
-class ToolPoses:
-    """Where joints bring the tools; only arms with an end effector have one."""
-
-    def __init__(self, profile: RobotProfile, kinematics: Kinematics | None) -> None:
-        sides = [arm.side if kinematics and arm.side in kinematics.arms else None for arm in profile.arms]
-        self._arms = [side and (kinematics.arms[side], kinematics.indices[side]) for side in sides]
-        self._before = np.zeros((len(sides), 4))  # the last first quaternion of each
-
-    def poses(self, arm: int, positions: np.ndarray) -> np.ndarray:
-        """Return poses [n, 7] of an arm's tool at [n, joints]; a quaternion never is far from the one before it."""
-        solver, joints = self._arms[arm]
-        poses = solver.poses(positions[:, joints])
-        before = self._before[arm]
-        for quaternion in poses[:, 3:]:
-            if quaternion @ before < 0:
-                quaternion *= -1
-            before = quaternion
-        self._before[arm] = poses[0, 3:]
-        return poses
 
 
 def limited_channels(profile: RobotProfile) -> np.ndarray:

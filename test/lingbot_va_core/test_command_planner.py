@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from poseable_robot import aloha
 
+from lingbot_va_core.command_planner import HOLD, WINDOW_POINTS, Command, CommandPlanner, PlannerError
 from lingbot_va_core.kinematics import Kinematics
 from lingbot_va_core.limits import ACCELERATION, WORKSPACE
 from lingbot_va_core.robot import RobotProfile, Workspace, load_profile, robot_names
-from lingbot_va_ros.action_messages import ChunkActions
-from lingbot_va_ros.command_planner import HOLD, Command, CommandPlanner
-from lingbot_va_ros.managed_node import RefusedError
 
 POINTS = 16
 SECOND = 1_000_000_000
@@ -31,8 +29,8 @@ class Drive:
         return self.planner.step(self.now + jitter_ns, speed)
 
     def send(self, actions: np.ndarray, number: int = 0) -> None:
-        chunk = ChunkActions(self.now, self.profile.clock.action_ns, actions, None)
-        self.planner.splice(actions, chunk, number, 1 + number * len(actions) // 16)
+        index = 1 + number * len(actions) // 16
+        self.planner.splice(index, self.now, self.profile.clock.action_ns, actions, number)
 
 
 def swing(profile: RobotProfile, joints: slice, size: float, rows: int = 32) -> np.ndarray:
@@ -151,5 +149,15 @@ def test_an_arm_whose_tool_cannot_be_located_is_refused() -> None:
     profile = aloha(in_action=True)
     left, right = profile.arms
     profile = replace(profile, arms=(replace(left, joints=(left.gripper_joint,)), right))
-    with pytest.raises(RefusedError, match='left arm of aloha is commanded by a pose, but none of its joints'):
+    with pytest.raises(PlannerError, match='left arm of aloha is commanded by a pose, but none of its joints'):
         CommandPlanner(profile, POINTS)
+
+
+def test_a_robot_that_brakes_slowly_gets_a_longer_window_and_a_shorter_one_is_refused() -> None:
+    assert len(CommandPlanner(load_profile('aloha')).window.positions) == WINDOW_POINTS
+    profile = load_profile('aloha')
+    arms = [replace(arm, joints=tuple(replace(j, acceleration=2.0) for j in arm.joints)) for arm in profile.arms]
+    slow = replace(profile, arms=tuple(arms))
+    assert len(CommandPlanner(slow).window.positions) == 80  # a stop from 3.14 rad/s takes 79 of 20 ms
+    with pytest.raises(PlannerError, match='window_points is 79, but a stop from full speed takes 79 control periods'):
+        CommandPlanner(slow, 79)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lingbot_va_core.robot import load_profile
-from lingbot_va_ros.tracking import TrackingError
+from lingbot_va_core.tracking import TrackingError
 
 PROFILE = load_profile('aloha')
 HOME = PROFILE.limits('home')
