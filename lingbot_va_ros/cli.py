@@ -15,6 +15,7 @@ COMMANDS = {
     'train': 'train a model on recorded episodes',
     'eval': 'measure how often a checkpoint solves a task',
     'record': 'record a running graph into a bag',
+    'serve': 'serve a model to clients of the released policy server',
     'bench': 'measure speed and memory',
     'checkpoint': 'convert a checkpoint to another layout, type or variant',
     'info': 'describe a model',

@@ -2,12 +2,10 @@
 
 import torch
 
-from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_model
+from lingbot_va_core.checkpoint import WorldModel, load_model
+from lingbot_va_core.devices import AUTO, DTYPES, dtype_of, usable_device
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_ros.managed_node import ManagedNode, Parameter
-
-AUTO = 'auto'
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 
 MODEL_PARAMETERS = (
     Parameter('preset', 'tiny', 'Configuration of an untrained model, where no checkpoint is given.'),
@@ -28,14 +26,11 @@ def load(node: ManagedNode, profile: RobotProfile) -> WorldModel:
     """Load the model that the node's parameters name.
 
     Raises:
-        CheckpointError, ConfigError: see `load_model`; also for a device that this machine lacks.
+        CheckpointError, ConfigError: see `load_model`.
+        DeviceError: this machine lacks the device.
     """
     torch.set_num_threads(node.value('torch_threads'))
-    try:
-        device = torch.empty(0, device=node.value('device')).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"device '{node.value('device')}' cannot be used ({reason}); choose cpu") from error
+    device = usable_device(node.value('device'))
     return load_model(
         node.value('checkpoint') or None,
         node.value('preset'),
@@ -44,10 +39,3 @@ def load(node: ManagedNode, profile: RobotProfile) -> WorldModel:
         device=device,
         dtype=dtype_of(node.value('dtype'), device),
     )
-
-
-def dtype_of(choice: str, device: torch.device) -> torch.dtype:
-    """Return the transformer's type for a value of `dtype` and the device that it runs on."""
-    if choice == AUTO:
-        return torch.float32 if device.type == 'cpu' else torch.bfloat16
-    return DTYPES[choice]

@@ -31,6 +31,7 @@ THIRD_PARTY = {
     'launch': (None, 'launch'),
     'launch_ros': (None, 'launch_ros'),
     'mink': ('mink', None),
+    'msgpack': ('msgpack', 'python3-msgpack'),
     'mujoco': ('mujoco', 'python3-mujoco-pip'),
     'numpy': ('numpy', 'python3-numpy'),
     'pyarrow': ('pyarrow', None),
@@ -41,6 +42,7 @@ THIRD_PARTY = {
     'tokenizers': ('tokenizers', None),
     'torch': ('torch', 'python3-pytorch-pip'),
     'transformers': ('transformers', None),
+    'websockets': ('websockets', None),
     'yaml': ('PyYAML', 'python3-yaml'),
 }
 # Imported only where a person asked for it: name with pip, and the file that pins it.

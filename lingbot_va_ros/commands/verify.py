@@ -34,10 +34,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f'--tolerance is {args.tolerance}; it must be above 0')
     import torch
 
+    from lingbot_va_core.devices import usable_device
     from lingbot_va_core.golden import load_golden, replay
     from lingbot_va_ros.atomic import write_json
 
-    golden = load_golden(args.folder, _device(args.device), getattr(torch, args.dtype))
+    golden = load_golden(args.folder, usable_device(args.device), getattr(torch, args.dtype))
     errors = replay(golden)
     passed = errors.largest <= args.tolerance
     for line in _lines(golden, errors, args):
@@ -45,18 +46,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, _document(errors, args, passed))
     return 0 if passed else 1
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
-        raise ValueError(f"--device '{name}' cannot be used ({problem}); choose cpu or another one") from error
-    return device
 
 
 def _lines(golden: 'GoldenRollout', errors: 'ReplayErrors', args: argparse.Namespace) -> list[str]:

@@ -38,7 +38,7 @@ def test_a_rollout_that_differs(tmp_path: Path, capsys: pytest.CaptureFixture) -
         ([str(GOLDEN)], 'config.json cannot be read'),
         ([str(GOLDEN / 'width3'), '--tolerance', '0'], '--tolerance is 0.0; it must be above 0'),
         ([str(GOLDEN / 'width3'), '--tolerance', 'nan'], '--tolerance is nan'),
-        ([str(GOLDEN / 'width3'), '--device', 'toaster'], "--device 'toaster' cannot be used"),
+        ([str(GOLDEN / 'width3'), '--device', 'toaster'], "device 'toaster' cannot be used"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
