@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := setup
 .DELETE_ON_ERROR:
-.PHONY: setup system demo test bench lint clean
+.PHONY: setup system demo test bench results lint clean
 
 setup: $(STAMPS)/package
 
@@ -31,6 +31,10 @@ endif
 
 bench: setup
 	$(VENV)/bin/lingbot-va bench nodes $(ARGS)
+
+# Goes on where it was ended; docs/evaluation.md says how to make the other checkpoints that it compares.
+results: setup
+	$(VENV)/bin/lingbot-va results --page docs/results.md $(ARGS)
 
 lint: $(STAMPS)/requirements
 	$(VENV)/bin/ruff check $(ARGS)

@@ -58,7 +58,7 @@ def write_card(folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> None:
     """
     document = read_document(folder)
     fresh = folder / f'.{CARD}.new'
-    fresh.write_text(_metadata(document, results) + _page(document, _parameters(folder, document), results))
+    fresh.write_text(_metadata(document, results) + _page(document['name'], card_lines(folder), results))
     fresh.replace(folder / CARD)
 
 
@@ -75,19 +75,27 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the results in a card's metadata, {'name', 'type', 'value'} each; none without a card."""
-    try:
-        text = (folder / CARD).read_text()
-    except OSError:
+    """Return the results in a card's metadata, {'name', 'type', 'value'} each; none without a card.
+
+    Raises:
+        CheckpointError: the metadata are broken.
+    """
+    path = folder / CARD
+    if not path.is_file():
         return []
-    metadata = yaml.safe_load(text.split(FENCE)[1]) if text.startswith(FENCE) else {}
-    found = [result for model in metadata.get('model-index', ()) for result in model['results']]
-    return [metric for result in found for metric in result['metrics']]
+    text = path.read_text()
+    try:
+        metadata = yaml.safe_load(text.split(FENCE)[1]) if text.startswith(FENCE) else {}
+        found = [result for model in metadata.get('model-index', ()) for result in model['results']]
+        return [metric for result in found for metric in result['metrics']]
+    except (yaml.YAMLError, AttributeError, LookupError, TypeError) as error:
+        raise CheckpointError(f'{path}: its metadata cannot be read: {error}') from error
 
 
-def card_lines(document: Mapping[str, Any], parameters: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Return the facts of a checkpoint, each as a name and a text."""
-    training = read_training(document)
+def card_lines(folder: Path) -> list[tuple[str, str]]:
+    """Return the facts of a checkpoint of our own layout, each as a name and a text; raises CheckpointError."""
+    document = read_document(folder)
+    training, parameters = read_training(document), _parameters(folder, document)
     robot, instructions = trained_for(training)
     rollout = document['model']['rollout']
     lines = [
@@ -155,9 +163,9 @@ def _result(numbers: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _page(document: Mapping[str, Any], parameters: Mapping[str, int], results: Sequence[Mapping[str, Any]]) -> str:
+def _page(name: str, facts: Sequence[tuple[str, str]], results: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        f'# {document["name"]}',
+        f'# {name}',
         '',
         'A causal video-action world model for the ROS 2 graph of lingbot_va: it imagines what the cameras will see, '
         'and derives the actions that lead there. It is made for the robot, the cameras and the instructions below, '
@@ -184,5 +192,5 @@ def _page(document: Mapping[str, Any], parameters: Mapping[str, int], results: S
     else:
         lines.append(UNMEASURED)
     lines += ['', '## Facts', '', '| | |', '|---|---|']
-    lines += [f'| {name} | {text} |' for name, text in card_lines(document, parameters)]
+    lines += [f'| {fact} | {text} |' for fact, text in facts]
     return '\n'.join(lines) + '\n'

@@ -19,8 +19,9 @@ EXPERT_PARTS = ('blocks.', 'scale_shift_table')  # of both streams where the act
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
-        'Describe a model: parameters of each stream, tokens, memory of the cache, names of weights. With --robot: '
-        'check a robot profile, and describe it or name every mistake in it.'
+        'Describe a model: parameters of each stream, tokens, memory of the cache, names of weights. With --checkpoint '
+        'also how it was trained and what was measured of it. With --robot: check a robot profile, and describe it or '
+        'name every mistake in it.'
     )
     parser.epilog = f'example: {EXAMPLE}'
     parser.add_argument(
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--dtype', choices=DTYPES, help='of the cache (default: bfloat16; of the tiny presets, float32)'
     )
+    parser.add_argument('--checkpoint', type=Path, metavar='FOLDER', help='of our own layout, in place of --preset')
     parser.add_argument('--robot', metavar='NAME|FILE', help='a profile in config/robots, or a YAML file')
     parser.add_argument('--keys', action='store_true', help='list the weights of the transformer with their shapes')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the description with the keys to FILE')
@@ -41,13 +43,25 @@ def run(args: argparse.Namespace) -> int:
     """Print the description."""
     if args.robot:
         return _run_robot(args)
+    from lingbot_va_core.config import ModelConfig
+    from lingbot_va_core.model_card import card_lines, read_document, read_results, read_training
     from lingbot_va_core.presets import preset
     from lingbot_va_ros.atomic import write_json
 
-    config = preset(args.preset)
+    document = read_document(args.checkpoint) if args.checkpoint else None
+    config = ModelConfig.from_dict(document['model']) if document else preset(args.preset)
     description = describe(config, args.dtype or ('float32' if config.name.startswith('tiny') else 'bfloat16'))
     for line in _lines(description):
         print(line)
+    if document:
+        results = read_results(args.checkpoint)
+        training = list(read_training(document))
+        description |= {'checkpoint': document['name'], 'training': training, 'results': results}
+        print(f'checkpoint        {document["name"]}')
+        for name, text in card_lines(args.checkpoint):
+            print(f'  {name}: {text}')
+        for result in results:
+            print(f'  {result["name"]}: {100 * result["value"]:.0f} % solved')
     if args.keys:
         for name, shape in description['keys'].items():
             print(f'{name}  {shape}' + '  (legacy, unused)' * (name in description['legacy_keys']))

@@ -1,11 +1,9 @@
 """Which checkpoint is used where none is named; and the one that comes with the package, if there is one."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
 
 from lingbot_va_core import shipped
 from lingbot_va_core.checkpoint import WorldModel, load_model, save_checkpoint
@@ -61,12 +59,6 @@ def test_the_shipped_checkpoint_is_small_and_says_where_it_comes_from(profile: R
         'config.json', 'transformer.safetensors', 'vae.safetensors', 'text_embeddings.safetensors', CARD,
     }  # fmt: skip
     model = load_model(TINY, profile=profile)
-    stored = 0
-    for file in ('transformer', 'vae'):
-        with safe_open(TINY / f'{file}.safetensors', framework='pt') as reader:
-            stored += sum(math.prod(reader.get_slice(name).get_shape()) for name in reader.keys())  # noqa: SIM118
-    own = (*model.transformer.state_dict().values(), *model.vae.state_dict().values())
-    assert stored == sum(tensor.numel() for tensor in own)  # no text encoder is hidden in them
     assert [stage['what'] for stage in model.training] == ['vae', 'policy']
     for stage in model.training:
         assert {'command', 'datasets', 'seed', 'steps', 'seconds', 'hardware', 'held_out'} <= set(stage)

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from lingbot_va_core.attention import Attention
+from lingbot_va_core.checkpoint import load_model, save_checkpoint
 from lingbot_va_core.config import ExpertConfig
 from lingbot_va_core.presets import preset
+from lingbot_va_core.robot import load_profile
 from lingbot_va_core.transformer import WorldTransformer
 from lingbot_va_ros import cli
 from lingbot_va_ros.commands.info import describe
@@ -145,3 +147,18 @@ def test_a_size_between_is_in_proportion() -> None:
     assert (transformer['num_layers'], transformer['num_heads'], transformer['video']['width']) == (2, 2, 256)
     assert transformer['action']['width'] == 64
     assert description['parameters']['action'] < description['parameters']['video'] / 2
+
+
+def test_a_checkpoint_tells_its_facts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = {'what': 'policy', 'robot': 'aloha', 'command': 'lingbot-va train policy', 'seconds': 90}
+    model = load_model(None, 'tiny', load_profile('aloha'))
+    save_checkpoint(replace(model, training=(run,)), tmp_path / 'model')
+    file = tmp_path / 'info.json'
+    assert cli.main(['info', '--checkpoint', str(tmp_path / 'model'), '--json', str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert '36 video, 16 action' in printed and f'checkpoint        {model.name}' in printed
+    assert 'World model: command: `lingbot-va train policy`' in printed and 'robot: aloha' in printed
+    content = json.loads(file.read_text())
+    assert (content['checkpoint'], content['training'], content['results']) == (model.name, [run], [])
+    assert cli.main(['info', '--checkpoint', str(tmp_path)]) == 2
+    assert 'config.json cannot be read' in capsys.readouterr().err
