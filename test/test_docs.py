@@ -1,5 +1,6 @@
 """The pages say what the code has."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -64,3 +65,17 @@ def test_the_readme_lists_the_commands() -> None:
 def test_links_lead_somewhere(page: str) -> None:
     targets = re.findall(r'\]\(([^)#]+)\)', (ROOT / page).read_text())
     assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+
+
+def test_what_troubleshooting_quotes_is_what_the_code_says() -> None:
+    texts = {
+        node.value
+        for folder in ('lingbot_va_core', 'lingbot_va_sim', 'lingbot_va_ros')
+        for path in (ROOT / folder).rglob('*.py')
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    quotes = re.findall(r'^> (.+)$', (ROOT / 'docs/troubleshooting.md').read_text(), re.MULTILINE)
+    pieces = {piece.strip() for quote in quotes for piece in quote.split('…')}
+    assert [piece for piece in pieces if not any(piece in text for text in texts)] == []
+    assert len(quotes) > 10
