@@ -1,4 +1,4 @@
-"""An episode in virtual time: the closed loop, the pacing and the motion of the nodes, with a stated latency.
+"""An episode in virtual time: the closed loop, the pacing and the commands of the nodes, with a stated latency.
 
 The clock advances by control periods of the robot, however long anything takes to compute, so that results do not
 depend on the machine and are the same to the bit.
@@ -12,14 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from lingbot_va_core.action_layout import ActionLayout
-from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
-from lingbot_va_core.command_filter import CommandFilter
-from lingbot_va_core.executed_log import ExecutedFrame, ExecutedLog
-from lingbot_va_core.limits import JointLimits
-from lingbot_va_core.motion import Timeline
+from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.command_planner import CommandPlanner
+from lingbot_va_core.episode_poses import EpisodePoses
+from lingbot_va_core.executed_log import ExecutedFrame
 from lingbot_va_core.pacing import Pacer, Placement
-from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.session import Chunk, Session
 
 
@@ -36,8 +33,8 @@ class Plant(Protocol):
     def images(self) -> Sequence[Any]:
         """What the cameras see now, in the form that the `Encoder` takes."""
 
-    def command(self, action: np.ndarray) -> None:
-        """Take the action vector, float64 [values], to be reached at the end of the next period."""
+    def command(self, joints: np.ndarray) -> None:
+        """Take the joint positions, float64 [joints], to be reached at the end of the next period."""
 
     def step(self) -> None:
         """Advance by one control period."""
@@ -89,41 +86,37 @@ class VirtualEpisode:
     Attributes:
         now_ns: virtual time, from 0 at the beginning of an episode.
         succeeded: whether the plant reported success, which ends the episode.
-        stopped: whether a gross target was refused, which ends it, too, as it does on the robot.
+        refused: why a gross target was not followed, which ends it, too, as it does on the robot; or ''.
     """
 
     def __init__(
         self,
         session: Session,
         pacer: Pacer,
-        profile: RobotProfile,
+        planner: CommandPlanner,
         plant: Plant,
         encoder: Encoder,
         latency_ns: int | Callable[[int], int],
         observation_ns: int = 0,
+        relative_poses: bool = False,
     ) -> None:
         """Connect the parts.
 
         Args:
             session: predicts.
             pacer: of the same mode.
-            profile: clock, channels and limits of the robot.
+            planner: of the robot, as its action node has it; it begins anew with every episode.
             plant: the robot.
             encoder: of the session's model.
             latency_ns: how long a prediction takes, or a function of the chunk's number that says so.
             observation_ns: time from the newest image of a latent frame until the session knows it.
+            relative_poses: poses in the session's actions are relative to where the episode begins.
         """
         self._session, self._pacer, self._plant, self._encoder = session, pacer, plant, encoder
-        self._profile, self._clock = profile, profile.clock
+        self._planner, self._profile, self._clock = planner, planner.profile, planner.profile.clock
+        self._relative_poses = relative_poses
         self._latency_ns = latency_ns if callable(latency_ns) else lambda _chunk: latency_ns
         self._observation_ns = observation_ns
-        self._layout = ActionLayout.from_channels(profile.channels)
-        acting = profile.acting_joints
-        lower, upper, velocity, acceleration, margin = (
-            profile.limits(field)[acting] for field in ('lower', 'upper', 'velocity', 'acceleration', 'margin')
-        )
-        limits = JointLimits(lower, upper, velocity, acceleration).inset(margin)
-        self._filter = CommandFilter(limits, self._clock.action_ns / NANOSECONDS)
         self._per_video = self._clock.actions_per_latent // VIDEO_FRAMES_PER_LATENT
 
     def run(self, instruction: str, time_limit_ns: int, latent_frames: int | None = None) -> Iterator[ExecutedChunk]:
@@ -135,7 +128,7 @@ class VirtualEpisode:
             latent_frames: predict no more once so many are planned, and end when they are executed; None: no limit.
         """
         self._begin(instruction)
-        while self.now_ns < time_limit_ns and not self.succeeded and not self.stopped:
+        while self.now_ns < time_limit_ns and not self.succeeded and not self.refused:
             self._deliver()
             self._predict(latent_frames)
             for frame in self._move():
@@ -145,15 +138,16 @@ class VirtualEpisode:
             self.succeeded = self._plant.success
 
     def _begin(self, instruction: str) -> None:
-        self.now_ns, self.succeeded, self.stopped = 0, False, False
+        self.now_ns, self.succeeded, self.refused = 0, False, ''
         self._session.start(instruction)
         self._pacer.restart()
         self._encoder.reset()
-        self._filter.reset(self._plant.measured()[self._profile.acting_joints])
-        self._timeline = Timeline(self._layout, self._clock.action_ns, self._clock.actions_per_latent)
-        self._timeline.advance(0)
-        self._log = ExecutedLog(self._timeline)
-        self._action = np.zeros(self._layout.size)
+        self._planner.restart()
+        self._planner.arm(self._plant.measured())
+        self._poses = None
+        if self._relative_poses:
+            self._poses = EpisodePoses(self._profile.mask)
+            self._poses.anchor(0, self._profile.to_universal(self._planner.action))
         self._predicting: _Pending | None = None
         self._moving: deque[_Pending] = deque()
         self._planned = 0  # the last latent frame that is planned
@@ -187,57 +181,41 @@ class VirtualEpisode:
         pending.placement = placement = self._pacer.predicted(
             pending.began_ns, pending.done_ns, chunk.first_latent_index, frames
         )
-        self._timeline.splice(
-            chunk.first_latent_index,
-            placement.start_ns,
-            placement.dt_ns,
-            self._profile.from_universal(chunk.actions.reshape(-1, chunk.actions.shape[-1])),
-            chunk.index,
-            self._sent() if self._timeline.holding else None,
-        )
+        actions = chunk.actions.reshape(-1, chunk.actions.shape[-1])
+        if self._poses is not None:
+            actions = self._poses.absolute(actions)
+        values = self._profile.from_universal(actions)
+        self._planner.splice(chunk.first_latent_index, placement.start_ns, placement.dt_ns, values, chunk.index)
         self._moving.append(pending)
         self._planned = chunk.first_latent_index + frames - 1
 
     def _move(self) -> list[ExecutedFrame]:
         """Advance by one control period; return the latent frames whose motion is complete."""
-        timeline, joints, limited = self._timeline, self._layout.joints, False
+        command = self._planner.step(self.now_ns, 1.0)
         self.now_ns += self._clock.action_ns
-        timeline.advance(self.now_ns)
-        window = timeline.window(1)
-        self.stopped = window is not None and bool(self._filter.gross(window.values[0][joints]).any())
-        if window is None or self.stopped:
-            self._filter.brake()
-        else:
-            self._action = window.values[0]
-            limited = self._filter.step(self._action[joints], window.velocities[0][joints]).any()
-        action = self._sent()
-        self._plant.command(action)
+        self.refused = command.gross
+        self._plant.command(self._planner.window.positions[0])
         self._plant.step()
         passed = self._videos_passed()
         for _ in range(self._videos, passed):
             self._images.append(self._plant.images())
         self._videos = max(self._videos, passed)
-        return self._log.add(action, bool(limited), False)
+        return command.frames
 
     def _videos_passed(self) -> int:
         """Count the video frames since the episode's beginning whose instants the motion has passed."""
-        plan = self._timeline.plan
-        if not len(plan.due):
+        timeline = self._planner.timeline
+        if not len(timeline.plan.due):
             return self._videos
-        actions = np.interp(self._timeline.motion_ns, plan.due, plan.progress)
+        actions = np.interp(timeline.motion_ns, timeline.plan.due, timeline.plan.progress)
         return int(actions / self._per_video + 1e-6)
-
-    def _sent(self) -> np.ndarray:
-        """Return the last command as an action vector; poses are those of the plan."""
-        action = self._action.copy()
-        action[self._layout.joints] = self._filter.position
-        return action
 
     def _executed(self, frame: ExecutedFrame) -> Iterator[ExecutedChunk]:
         """Report a latent frame whose motion is complete."""
         index, end_ns = frame.latent_index, frame.video_stamps[-1]
         images, self._images = self._images[:VIDEO_FRAMES_PER_LATENT], self._images[VIDEO_FRAMES_PER_LATENT:]
-        self._session.executed(index, self._profile.to_universal(frame.actions))
+        actions = self._profile.to_universal(frame.actions)
+        self._session.executed(index, actions if self._poses is None else self._poses.relative(actions))
         self._pacer.executed(index, end_ns)
         self._latents.append((end_ns, index, self._encoder.encode(images)[0]))
         pending = self._moving[0]

@@ -8,7 +8,7 @@ import numpy as np
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.command_filter import CommandFilter
 from lingbot_va_core.datasets.writer import EpisodeWriter
-from lingbot_va_core.kinematics import joint_limits
+from lingbot_va_core.kinematics import joint_limits, read_kinematics
 from lingbot_va_core.robot import ACTION_DIM, GRIPPERS, RobotProfile
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.experts.expert import Expert, ExpertError
@@ -121,8 +121,12 @@ def _attempt(simulation: Simulation, expert: type[Expert], seed: int, attempt: i
 
 
 def command_filter(profile: RobotProfile) -> CommandFilter:
-    """Return the limits that the running robot puts on its commands."""
-    return CommandFilter(joint_limits(profile, None), profile.clock.action_ns / NANOSECONDS)
+    """Return the limits that the running robot puts on its commands, but for the walls of its workspaces.
+
+    An expert that errs on purpose may come nearer to the table than a wall allows. The walls are left out so that a
+    seed goes on meaning the demonstration that it has always meant.
+    """
+    return CommandFilter(joint_limits(profile, read_kinematics(profile)), profile.clock.action_ns / NANOSECONDS)
 
 
 def _whole_latents(rows: Iterator[tuple], multiple: int) -> Iterator[tuple]:

@@ -14,8 +14,10 @@ import torch
 
 from lingbot_va_core.checkpoint import WorldModel, load_model
 from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.command_planner import CommandPlanner
 from lingbot_va_core.motion import ChunkError
 from lingbot_va_core.pacing import Pacer
+from lingbot_va_core.poses import PoseError
 from lingbot_va_core.robot import load_profile
 from lingbot_va_core.session import MODES, Session, SessionError
 from lingbot_va_core.streaming import StreamingEncoder
@@ -173,7 +175,7 @@ class Evaluator:
         self.model = replace(model, config=replace(model.config, rollout=rollout))
         simulation = Simulation(self._profile, plan.task, plan.seed)
         self._rig = simulation.camera_rig()
-        self._plant = SimulatedPlant(simulation, self._rig)
+        self._plant, self._planner = SimulatedPlant(simulation, self._rig), CommandPlanner(self._profile)
         self._encoder = StreamingEncoder(
             model.vae, self.model.config.rollout, len(self._profile.cameras), self.model.device
         )
@@ -191,19 +193,20 @@ class Evaluator:
         episode = VirtualEpisode(
             Session(model, mode, seed),
             Pacer(clock, mode, round(LEAD_MS * 1e6)),
-            self._profile,
+            self._planner,
             plant,
             self._encoder,
             round(plan.latency_ms * 1e6),
             round(OBSERVATION_MS * 1e6),
+            relative_poses=bool(model.config.rollout.relative_poses),
         )
         chunks, problem = [], ''
         try:
             chunks.extend(episode.run(plant.simulation.task.instruction, round(plan.time_limit_s * NANOSECONDS)))
-        except (SessionError, ChunkError) as error:  # as in the graph, where such a task has failed
+        except (SessionError, ChunkError, PoseError) as error:  # as in the graph, where such a task has failed
             problem = str(error)
-        if episode.stopped:
-            problem = 'a joint was to go farther than it can in a second at full speed'
+        if episode.refused:
+            problem = f'a gross target was refused: {episode.refused}'
         film = None
         if filmed:
             real = [(step * clock.action_ns, image) for step, image in plant.shots]

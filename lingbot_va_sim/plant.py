@@ -5,7 +5,6 @@ import numpy as np
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_sim.disturbances import Disturbance
 from lingbot_va_sim.episode_film import small
-from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.rendering import CameraRig
 from lingbot_va_sim.simulation import Simulation
 
@@ -28,26 +27,14 @@ class SimulatedPlant:
     """
 
     def __init__(self, simulation: Simulation, rig: CameraRig) -> None:
-        """Take a simulation and its cameras.
-
-        Raises:
-            SimulationError: the robot is commanded by poses, which episodes in virtual time cannot do.
-        """
-        profile = simulation.profile
-        for arm in profile.arms:
-            if arm.pose_in_action:
-                raise SimulationError(
-                    f'the {arm.side} arm of {profile.name} is commanded by poses; choose a profile with joints instead'
-                )
-        self.simulation, self._rig, self._profile = simulation, rig, profile
+        """Take a simulation and its cameras."""
+        self.simulation, self._rig, profile = simulation, rig, simulation.profile
         self._cameras = [camera.name for camera in profile.cameras]
-        self._columns = profile.joint_columns
-        self._dt = profile.clock.action_ns / NANOSECONDS
-        self._held = round(HELD_S / self._dt)
+        self._held = round(HELD_S * NANOSECONDS / profile.clock.action_ns)
 
     def begin(self, seed: int, disturbance: Disturbance | None = None, filmed: bool = False) -> None:
         """Draw a start, let it settle, and hold where the arms are measured then."""
-        self._targets = self.simulation.begin(seed)
+        self._measured = self.simulation.begin(seed)
         self._disturbance = disturbance
         self.steps = self.stage = 0
         self.held_from: int | None = None
@@ -63,7 +50,7 @@ class SimulatedPlant:
 
     def measured(self) -> np.ndarray:
         """Joint positions, float64 [joints], when the arms began to hold: from there on it is commands that count."""
-        return self._targets.copy()
+        return self._measured
 
     def images(self) -> list[np.ndarray]:
         """What the cameras of the profile see now, uint8 RGB [H, W, 3] each."""
@@ -74,10 +61,9 @@ class SimulatedPlant:
             self.shots.append((self.steps, small(images[0])))
         return images
 
-    def command(self, action: np.ndarray) -> None:
-        """Set the joints that are part of the action, float64 [values]; the others stay."""
-        self._targets[self._profile.acting_joints] = action[self._columns]
-        self.simulation.set_targets(self._targets)
+    def command(self, joints: np.ndarray) -> None:
+        """Set the targets, float64 [joints]."""
+        self.simulation.set_targets(joints)
 
     def step(self) -> None:
         """Advance by one control period, and disturb if it is time."""

@@ -1,5 +1,7 @@
 """A demonstration has the instants, the commands and the dynamics of the running robot."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -94,9 +96,14 @@ def test_joint_vectors_go_to_the_channels_of_the_profile(simulation):
     assert np.array_equal(universal(simulation.profile, joints), simulation.profile.to_universal(joints))
 
 
-def test_the_filter_has_the_limits_of_the_profile(simulation):
-    command = command_filter(simulation.profile)
+def test_the_filter_has_the_limits_of_profile_and_description(simulation):
+    profile = simulation.profile
+    left, right = profile.arms
+    wide = replace(left, joints=tuple(replace(joint, lower=-9.0, upper=9.0) for joint in left.joints))
+    command = command_filter(replace(profile, arms=(wide, right)))
     command.reset(simulation.robot.start_positions)
     for _ in range(500):
-        command.step(np.full(14, 10.0), np.zeros(14))
-    assert np.allclose(command.position, simulation.profile.limits('upper') - simulation.profile.limits('margin'))
+        command.step(np.full(14, 8.0), np.zeros(14))
+    known = [i for i, joint in enumerate(profile.joints) if joint.name != 'left_gripper']  # not in the description
+    expected = profile.limits('upper') - profile.limits('margin')
+    assert np.allclose(command.position[known], expected[known])

@@ -6,17 +6,19 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
-import torch
+from poseable_robot import aloha
+from replayed_session import NoLatents, ReplayedSession
 
 from lingbot_va_core.checkpoint import load_model
+from lingbot_va_core.command_planner import CommandPlanner
+from lingbot_va_core.kinematics import read_kinematics
 from lingbot_va_core.pacing import Pacer
-from lingbot_va_core.robot import EndEffector, RobotProfile, load_profile
-from lingbot_va_core.session import Chunk
+from lingbot_va_core.poses import relative_actions
+from lingbot_va_core.robot import RobotProfile, load_profile
 from lingbot_va_core.virtual_time import VirtualEpisode
 from lingbot_va_sim.demonstrations import universal
 from lingbot_va_sim.disturbances import Removal, draw_disturbance
 from lingbot_va_sim.episode_film import Shown, write_grid
-from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.evaluation import Episode, Evaluator, Plan, evaluate, with_chunk
 from lingbot_va_sim.experts import find_expert
 from lingbot_va_sim.plant import SimulatedPlant
@@ -33,41 +35,6 @@ class NoCameras:
 
     def render(self, camera: str, snapshot: object) -> np.ndarray:
         return np.zeros((2, 2, 3), np.uint8)
-
-
-class NoLatents:
-    def reset(self) -> None: ...
-
-    def encode(self, frames: object) -> torch.Tensor:
-        return torch.zeros(1, 1, 1, 1)
-
-
-class Replay:
-    """Stands in for a session: its chunks are commands [steps, 30] that are known beforehand, then the last of them."""
-
-    def __init__(self, commands: np.ndarray, frames: int, ahead: bool) -> None:
-        self._commands, self._frames, self._ahead = commands, frames, ahead
-
-    def start(self, instruction: str) -> None:
-        self._end, self._observed, self._executed = 1, -1, 0
-
-    def observe(self, index: int, latent: torch.Tensor) -> None:
-        self._observed = index
-
-    def executed(self, index: int, actions: np.ndarray) -> None:
-        self._executed = index
-
-    @property
-    def ready(self) -> bool:
-        needed = self._end - 1 - (self._frames if self._ahead else 0)
-        return min(self._observed, self._executed) >= needed if self._end > 1 else self._observed == 0
-
-    def predict(self) -> Chunk:
-        first = self._end
-        steps = np.arange((first - 1) * 16, (first - 1 + self._frames) * 16).clip(max=len(self._commands) - 1)
-        self._end += self._frames
-        actions = self._commands[steps].reshape(self._frames, 16, 30)
-        return Chunk(first, first, torch.zeros(self._frames, 1, 1, 1), actions, (), (), (), 0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope='module')
@@ -97,11 +64,9 @@ def replay(
     plant: SimulatedPlant, commands: np.ndarray, mode: str, latency_ms: int, disturbance: object = None
 ) -> VirtualEpisode:
     plant.begin(3, disturbance)
-    clock = plant.simulation.profile.clock
-    session, pacer = Replay(commands, 2, mode != 'sync'), Pacer(clock, mode, 20_000_000)
-    episode = VirtualEpisode(
-        session, pacer, plant.simulation.profile, plant, NoLatents(), latency_ms * 1_000_000, 20_000_000
-    )
+    planner = CommandPlanner(plant.simulation.profile)
+    session, pacer = ReplayedSession(commands, 2, mode != 'sync'), Pacer(planner.profile.clock, mode, 20_000_000)
+    episode = VirtualEpisode(session, pacer, planner, plant, NoLatents(), latency_ms * 1_000_000, 20_000_000)
     list(episode.run('hand over', 14_000_000_000))
     return episode
 
@@ -219,19 +184,37 @@ def test_a_plan_that_cannot_be_carried_out_is_refused(change, problem):
         replace(SHORT, **change).check()
 
 
-def test_a_robot_that_is_commanded_by_poses_is_refused(profile):
-    arm = profile.arms[0]
-    posed = replace(arm, end_effector=EndEffector('gripper', 'base', in_action=True))
-    simulation = Simulation(replace(profile, arms=(posed, profile.arms[1])), 'transfer_cube')
-    with pytest.raises(SimulationError, match='the left arm of aloha is commanded by poses'):
-        SimulatedPlant(simulation, NoCameras())
+def test_a_good_policy_that_predicts_poses_relative_to_the_start_succeeds(commands):
+    """The expert's tools, as a checkpoint with relative poses knows them; inverse kinematics finds the joints."""
+    profile = aloha(in_action=True, joints_in_action=False)
+    kinematics = read_kinematics(profile)
+    joints, values = load_profile('aloha').from_universal(commands), np.empty((len(commands), len(profile.channels)))
+    for first, side in ((0, 'left'), (8, 'right')):
+        own = kinematics.indices[side]
+        values[:, first : first + 7] = kinematics.arms[side].poses(joints[:, own])
+        values[:, first + 7] = joints[:, own[-1] + 1]
+    with Simulation(profile, 'transfer_cube') as simulation:
+        plant, planner = SimulatedPlant(simulation, NoCameras()), CommandPlanner(profile)
+        plant.begin(3)
+        planner.arm(plant.measured())
+        origin = profile.to_universal(planner.action)
+        relative = relative_actions(profile.to_universal(values), profile.mask, origin)
+        session = ReplayedSession(relative, 2, ahead=True)
+        pacer = Pacer(profile.clock, 'naive', 20_000_000)
+        episode = VirtualEpisode(
+            session, pacer, planner, plant, NoLatents(), 100_000_000, 20_000_000, relative_poses=True
+        )
+        list(episode.run('hand over', 14_000_000_000))
+    assert plant.success and episode.refused == ''
+    executed = np.concatenate(list(session.executed_actions.values()))[: len(relative)]
+    np.testing.assert_allclose(executed[:, :3], relative[: len(executed), :3], atol=0.01)
 
 
 def test_a_gross_target_ends_the_episode_as_it_does_on_the_robot(plant, commands):
     jump = commands.copy()
     jump[40:, 21] += 4.0  # the right waist, by more than it can in a second
     episode = replay(plant, jump, 'sync', 100)
-    assert episode.stopped and not plant.success
+    assert 'right_waist was to go from' in episode.refused and not plant.success
     assert 40 < plant.steps < 80
 
 
