@@ -43,6 +43,9 @@ class CommandFilter:
 
     The state (`position`, `velocity`) is the last command. Each control period calls `follow`, `hold` or `reset`, after
     which velocity and acceleration are within their limits and every joint can stop before its position limit.
+
+    Attributes:
+        stopping_steps: control periods that a stop takes from full speed.
     """
 
     def __init__(self, limits: JointLimits, dt: float, guard: Guard | None = None, gross_s: float = 1.0) -> None:
@@ -58,15 +61,11 @@ class CommandFilter:
         self._velocity_step = limits.acceleration * dt
         self._tolerance = TOLERANCE * (limits.upper - limits.lower)
         self._reach = limits.velocity * gross_s
+        self.stopping_steps = int(np.ceil((limits.velocity / self._velocity_step).max() - 1e-9))
         self._rounding = limits.acceleration * (dt * dt / 8)
         self._unlimited = np.zeros(len(limits.lower), dtype=np.uint8)
         self.position = np.clip(np.zeros_like(limits.lower), limits.lower, limits.upper)
         self.velocity = np.zeros_like(self.position)
-
-    @property
-    def stopping_steps(self) -> int:
-        """Control periods that a stop takes from full speed."""
-        return int(np.ceil((self._limits.velocity / self._velocity_step).max() - 1e-9))
 
     def reset(self, position: np.ndarray) -> None:
         """Start at rest at a measured position [joints]; one outside the limits is led back inside."""

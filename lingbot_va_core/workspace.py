@@ -7,7 +7,7 @@ from lingbot_va_core.kinematics import ArmKinematics, Kinematics, KinematicsErro
 from lingbot_va_core.robot import RobotProfile
 
 SHRINK = 1e-3  # m: between two control periods the tool's way is an arc, less than this beside its chord
-SCALES = (1.0, 0.5, 0.25, 0.1, 0.0)
+SCALES = (0.5, 0.25, 0.1, 0.0)
 
 
 class ToolBox:
@@ -87,12 +87,12 @@ class WorkspaceGuard:
         """Return the velocity [joints] for this period, arm by arm between `velocity` and `brake`, the hardest stop."""
         result = velocity
         for box in self._boxes:
-            most = box.excess(position[None])
+            most, tried = box.excess(position[None]), result
             for scale in SCALES:
+                if box.excess(self._stop(position, tried)) <= most:
+                    break
                 tried = result.copy()
                 tried[box.joints] = brake[box.joints] + scale * (velocity - brake)[box.joints]
-                if scale == 0 or box.excess(self._stop(position, tried)) <= most:
-                    break
             result = tried
         return result
 

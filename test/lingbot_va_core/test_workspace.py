@@ -114,3 +114,9 @@ def test_arms_without_a_box_need_no_guard() -> None:
 def test_a_box_needs_a_tool() -> None:
     with pytest.raises(KinematicsError, match='the left arm of aloha has a workspace but no end_effector'):
         WorkspaceGuard.from_profile(PROFILE, Kinematics({}, {}), LIMITS.acceleration, DT)
+
+
+def test_far_from_the_walls_nothing_is_changed_by_as_much_as_a_rounding() -> None:
+    guard = WorkspaceGuard.from_profile(PROFILE, KINEMATICS, LIMITS.acceleration, DT)
+    for velocity in np.random.default_rng(0).normal(0, 0.1, (20, len(HOME))):
+        np.testing.assert_array_equal(guard.allowed(HOME, velocity, np.full(len(HOME), 0.03)), velocity)
