@@ -39,10 +39,15 @@ class VideoWriter:
             raise DatasetError(
                 f'{self._view.name}: frame {self._count} is {image.dtype} {image.shape}; give uint8 {expected}'
             )
-        frame = av.VideoFrame.from_ndarray(image, format='rgb24')
-        frame.pts, frame.time_base = self._count, 1 / self._rate
-        self._container.mux(self._stream.encode(frame))
-        self._count += 1
+        self._frame = av.VideoFrame.from_ndarray(image, format='rgb24').reformat(format='yuv420p')
+        self.repeat(1)
+
+    def repeat(self, count: int) -> None:
+        """Encode the last image so many times more."""
+        for _ in range(count):
+            self._frame.pts, self._frame.time_base = self._count, 1 / self._rate
+            self._container.mux(self._stream.encode(self._frame))
+            self._count += 1
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index."""

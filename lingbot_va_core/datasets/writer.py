@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -9,8 +10,8 @@ from types import TracebackType
 import numpy as np
 
 from lingbot_va_core.datasets import tables
-from lingbot_va_core.datasets.assembly import assemble
-from lingbot_va_core.datasets.layout import ACTION, EXECUTED, STATE, DatasetError, DatasetSpec, video_path
+from lingbot_va_core.datasets.formats import find_format
+from lingbot_va_core.datasets.layout import ACTION, EXECUTED, STATE, VERSION, DatasetError, DatasetSpec
 from lingbot_va_core.datasets.statistics import ImageStatistics
 from lingbot_va_core.datasets.video import VideoWriter
 from lingbot_va_core.robot import ACTION_DIM
@@ -29,18 +30,23 @@ class DatasetWriter:
         root: the data set to be; it must not exist yet.
         spec: what all episodes share.
         recipe: whatever the episodes depend on, as JSON; an interrupted data set of another recipe is refused.
+        version: of the LeRobot format, see `formats`.
 
     Raises:
-        DatasetError: `root` exists, or the partial folder is of another recipe.
+        DatasetError: `root` exists, the partial folder is of another recipe, or the version is unknown.
     """
 
-    def __init__(self, root: Path | str, spec: DatasetSpec, recipe: dict | None = None) -> None:
-        self.root, self.spec = Path(root), spec
+    def __init__(self, root: Path | str, spec: DatasetSpec, recipe: dict | None = None, version: str = VERSION) -> None:
+        self.root, self.spec, self.recipe = Path(root), spec, recipe or {}
+        self.version, self.format = version, find_format(version)
         self.partial = self.root.with_name(f'{self.root.name}.partial')
         if self.root.exists():
             raise DatasetError(f'{self.root} exists; choose another folder or delete it')
         (self.partial / STAGED).mkdir(parents=True, exist_ok=True)
-        document = json.dumps({'spec': spec.to_dict(), 'recipe': recipe or {}}, sort_keys=True)
+        settings = {'spec': spec.to_dict(), 'recipe': self.recipe}
+        if version != VERSION:
+            settings['version'] = version
+        document = json.dumps(settings, sort_keys=True)
         path = self.partial / RECIPE
         if not path.exists():
             _write_text(path, document)
@@ -65,7 +71,7 @@ class DatasetWriter:
         if missing or not episodes:
             raise DatasetError(f'episode {missing[0] if missing else 0} of {episodes} is missing in {self.partial}')
         staged = [self.partial / STAGED / f'{index:06d}.parquet' for index in range(episodes)]
-        assemble(self.partial, self.spec, staged)
+        self.format.assemble(self.partial, self.spec, staged)
         for path in self.partial.rglob('.*.tmp'):  # of writers that were killed
             path.unlink()
         os.replace(self.partial, self.root)
@@ -74,6 +80,10 @@ class DatasetWriter:
         (self.root / STAGED).rmdir()
         (self.root / RECIPE).unlink()
         return self.root
+
+    def discard(self) -> None:
+        """Remove what was written; no other process may be writing."""
+        shutil.rmtree(self.partial)
 
 
 class EpisodeWriter:
@@ -86,12 +96,15 @@ class EpisodeWriter:
         if index < 0:
             raise DatasetError(f'episode index is {index}; it must not be negative')
         self._writer, self._spec, self._index, self._instruction = writer, writer.spec, index, instruction
-        self._videos = {view.name: writer.partial / video_path(view.name, index) for view in self._spec.cameras}
+        self._videos = {
+            view.name: writer.partial / writer.format.video_path(view.name, index) for view in self._spec.cameras
+        }
+        self._repeats = writer.format.images_per_frame(self._spec)
         self._encoders, self._statistics = {}, {}
         for view in self._spec.cameras:
             path = self._videos[view.name]
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._encoders[view.name] = VideoWriter(_temporary(path), view, self._spec.clock.video_ns)
+            self._encoders[view.name] = VideoWriter(_temporary(path), view, self._spec.clock.video_ns // self._repeats)
             self._statistics[view.name] = ImageStatistics()
         self._frames = 0
         self._signals: dict[str, list[np.ndarray]] = {name: [] for name in (ACTION, EXECUTED)}
@@ -107,6 +120,8 @@ class EpisodeWriter:
         for name, encoder in self._encoders.items():
             if name not in images:
                 raise DatasetError(f'episode {self._index}: frame {self._frames} has no image of {name}')
+            if self._frames:
+                encoder.repeat(self._repeats - 1)
             encoder.add(images[name])
             self._statistics[name].add(images[name])
         self._frames += 1

@@ -1,0 +1,187 @@
+"""A rosbag2 bag as data: its notes, topics and messages, read one after the other, without a ROS graph."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.rosbag2 import ReaderError
+
+from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.robot import RobotProfile, load_profile, parse_profile
+from lingbot_va_ros.bag_recovery import is_incomplete, recover_bag
+from lingbot_va_ros.message_types import message_types
+
+
+class BagReadError(ValueError):
+    """A bag that cannot be read or used; the message names the bag and, where it applies, topic and time."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a bag: the name of its message type, and how many messages there are."""
+
+    kind: str
+    count: int
+
+
+class Bag:
+    """An open bag: `with Bag(path) as bag: ...`.
+
+    `path` is the folder of a bag (MCAP or SQLite), one of its files, or what a killed recorder left, of which a
+    complete bag is then made in a temporary folder.
+
+    Attributes:
+        path: as given.
+        place: where it lies: a temporary folder if it was recovered.
+        notes: what the recorder noted (robot, profile, dropped, ...), empty for bags of other recorders.
+        topics: by resolved name.
+        incomplete: what a killed recorder left was read.
+    """
+
+    def __init__(self, path: Path, place: Path | None = None) -> None:
+        """Prepare to open a bag; `place` is where it lies, if it was recovered before."""
+        self.path, self.place = path, place or path
+        self._stack = ExitStack()
+
+    def __enter__(self) -> 'Bag':
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        if not self.path.exists():
+            raise BagReadError(f'{self.path} does not exist')
+        self.incomplete = self.path.is_dir() and is_incomplete(self.path)
+        if self.incomplete and self.place == self.path:
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='lingbot_va_bag_')))
+            self.place = recover_bag(self.path, folder / 'bag').path
+        self.notes = _notes(self.place)
+        self.namespace = self.notes.get('namespace', '').strip('/')
+        try:
+            self._reader = AnyReader([self.place], default_typestore=message_types())
+            self._reader.open()
+        except Exception as error:  # of the library, of the compression or of the operating system
+            raise BagReadError(f'{self.path} cannot be read: {reason(error)}{self._remedy()}') from error
+        self._stack.callback(self._reader.close)
+        self.topics = {
+            name: Topic(found.msgtype or 'of several types', found.msgcount)
+            for name, found in self._reader.topics.items()
+        }
+        self._connections = list(self._reader.connections)
+        if not any(topic.count for topic in self.topics.values()):
+            raise BagReadError(f'{self.path} holds no message')
+
+    def _remedy(self) -> str:
+        if self.path.is_dir() and not any(self.path.glob('*.mcap')):
+            return ''
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return f'; `lingbot-va record --recover {folder} --out NEW` makes a bag of what is whole in it'
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Messages that the recorder received and could not write, by topic."""
+        try:
+            return {str(topic): int(count) for topic, count in json.loads(self.notes.get('dropped') or '{}').items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise BagReadError(f'{self.path}: its note of dropped messages cannot be read: {error}') from error
+
+    def profile(self, robot: str | None = None) -> RobotProfile:
+        """Return the profile of a robot, or without one that which the recorder noted.
+
+        Raises:
+            BagReadError: it noted none.
+            ProfileError: the profile is not valid.
+        """
+        if robot is not None:
+            return load_profile(robot)
+        if 'profile' not in self.notes:
+            raise BagReadError(f'{self.path} names no robot profile; give one with --robot')
+        return parse_profile(self.notes['profile'], f'the profile in {self.path}')
+
+    def resolve(self, topic: str) -> str:
+        """Return the full name of a topic that is relative to the namespace of the recorded graph."""
+        return topic if topic.startswith('/') else f'/{self.namespace}/{topic}'.replace('//', '/')
+
+    def has(self, topic: str) -> bool:
+        """Whether there is a message on a topic."""
+        found = self.topics.get(self.resolve(topic))
+        return found is not None and found.count > 0
+
+    def messages(
+        self, *topics: str, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[tuple[str, int, Any]]:
+        """Yield (topic as given, log time in ns, message) of these topics in the order in which they were received.
+
+        Names are relative to the graph's namespace; a topic that is not in the bag yields nothing. `start_ns` and
+        `stop_ns` limit the log times.
+
+        Raises:
+            BagReadError: the bag is damaged, or a message is not what its type says.
+        """
+        names = {self.resolve(topic): topic for topic in topics}
+        connections = [connection for connection in self._connections if connection.topic in names]
+        if not connections:
+            return
+        source = self._reader.messages(connections, start_ns, stop_ns)
+        last = ''
+        while True:
+            try:
+                connection, log_ns, data = next(source)
+            except StopIteration:
+                return
+            except Exception as error:  # of the library or of the compression
+                place = f' after {last}' if last else ''
+                raise BagReadError(f'{self.path} is damaged{place}: {reason(error)}{self._remedy()}') from error
+            last = f'{connection.topic} at {instant(log_ns)}'
+            try:
+                message = self._reader.deserialize(data, connection.msgtype)
+            except Exception as error:  # whatever a wrong layout leads to
+                raise BagReadError(
+                    f'{self.path}: the message on {last} cannot be read as {connection.msgtype}: {reason(error)}'
+                ) from error
+            yield names[connection.topic], log_ns, message
+
+
+def nanoseconds(time: Any) -> int:
+    """Return a builtin_interfaces Time or Duration in nanoseconds."""
+    return time.sec * NANOSECONDS + time.nanosec
+
+
+def instant(ns: int) -> str:
+    """Write an instant for people: seconds, and what they mean on a calendar if they can be one."""
+    seconds = f'{ns / NANOSECONDS:.3f} s'
+    if ns < 10**9 * NANOSECONDS:  # a simulated clock
+        return seconds
+    return f'{seconds} ({datetime.fromtimestamp(ns / NANOSECONDS, timezone.utc):%Y-%m-%d %H:%M:%S} UTC)'
+
+
+def reason(error: Exception) -> str:
+    """Say what went wrong, in one line."""
+    lines = str(error).split('\n')
+    known = isinstance(error, (AnyReaderError, ReaderError, OSError, ValueError)) and lines[0]
+    return lines[0].rstrip('.') if known else f'{type(error).__name__} {lines[0]}'.strip()
+
+
+def _notes(place: Path) -> dict[str, str]:
+    """Return the custom data in metadata.yaml, beside a file or in a folder."""
+    path = (place if place.is_dir() else place.parent) / 'metadata.yaml'
+    if not path.exists():
+        return {}
+    try:
+        document = yaml.safe_load(path.read_text())
+        return dict(document['rosbag2_bagfile_information'].get('custom_data') or {})
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise BagReadError(f'{path} cannot be read: {reason(error)}') from error

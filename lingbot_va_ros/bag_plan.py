@@ -1,0 +1,200 @@
+"""Which episodes of a data set a bag becomes: found before anything is written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.datasets.layout import latent_frames
+from lingbot_va_core.robot import RobotProfile
+from lingbot_va_ros.bag import Bag, BagReadError, instant, nanoseconds
+from lingbot_va_ros.bag_motion import Cut, Span, read_motion
+from lingbot_va_ros.bag_topics import find_topics
+from lingbot_va_ros.recording_events import TOPIC as EVENTS
+from lingbot_va_ros.recording_events import RecordedEpisode, RecordingEventError, recorded_episodes
+
+MARGIN_NS = NANOSECONDS  # of log times, before the first image of a part
+
+
+@dataclass(frozen=True)
+class Part:
+    """What becomes one episode of a data set.
+
+    Attributes:
+        bag: as the user gave it.
+        span: the first and the last frame of it.
+        start_ns: log time from which messages are needed.
+        frames: video frames, 1 more than a multiple of four.
+        held: images that are repeated.
+        success: None when nobody said.
+        attributes: what is noted with the episode.
+    """
+
+    bag: Path
+    span: Span
+    start_ns: int
+    frames: int
+    held: int
+    instruction: str
+    success: bool | None
+    attributes: dict
+
+
+@dataclass(frozen=True)
+class BagPlan:
+    """What a bag becomes, and what of it is left out, a line for each reason.
+
+    Attributes:
+        teleoperated: a leader's commands make the motion, and not our own graph.
+    """
+
+    parts: list[Part] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    teleoperated: bool = False
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """A span and what is known about it before its data is read."""
+
+    span: Span
+    instruction: str
+    success: bool | None
+    attributes: dict
+
+
+def plan_bag(bag: Bag, profile: RobotProfile, instruction: str | None = None) -> BagPlan:
+    """Go through a bag once, without decoding images.
+
+    Args:
+        bag: open.
+        profile: of the robot.
+        instruction: of episodes for which the bag has none.
+
+    Raises:
+        BagReadError: a topic is missing, a message cannot be used, or an episode has no instruction.
+    """
+    teleoperated = not find_topics(bag, profile).reported
+    plan = BagPlan(teleoperated=teleoperated)
+    marks = _marks(bag)
+    for mark in marks:
+        if not mark.kept:
+            plan.notes.append(f'{bag.path}: episode {mark.number} of the recording was discarded, and is left out')
+    if teleoperated:
+        stretches = list(_marked(bag, marks, instruction))
+    else:
+        stretches = list(_announced(bag, marks, instruction, plan.notes))
+    known = {id(stretch.span): stretch for stretch in stretches}
+    current: _Growing | None = None
+    for span, item in read_motion(bag, profile, [stretch.span for stretch in stretches]):
+        if isinstance(item, Cut):
+            plan.notes.append(f'{bag.path}: {item.reason} at {instant(item.instant_ns)}; the episode is cut there')
+        elif item.first:
+            _keep(plan, current)
+            current = _Growing(bag.path, known[id(span)], item)
+        else:
+            current.add(item)
+    _keep(plan, current)
+    if not plan.parts:
+        why = '' if plan.notes else ': there is no instant with an image of every camera, measured joints and actions'
+        plan.notes.append(f'{bag.path} holds no episode of at least one latent frame{why}')
+    return plan
+
+
+def _marks(bag: Bag) -> list[RecordedEpisode]:
+    try:
+        return recorded_episodes(message.data for _, _, message in bag.messages(EVENTS))
+    except RecordingEventError as error:
+        raise BagReadError(f'{bag.path}: {bag.resolve(EVENTS)}: {error}') from error
+
+
+def _marked(bag: Bag, marks: list[RecordedEpisode], instruction: str | None) -> Iterator[_Stretch]:
+    """Yield what the recorder's events mark and keep; without events, all of the bag."""
+    text = instruction or bag.notes.get('instruction', '')
+    if not text:
+        raise BagReadError(f'{bag.path} does not say what was to be done; say it with --instruction')
+    if not marks:
+        yield _Stretch(Span(), text, None, {})
+    for mark in marks:
+        if mark.kept:
+            span = Span(mark.start_ns) if mark.end_ns is None else Span(mark.start_ns, mark.end_ns)
+            yield _Stretch(span, text, mark.success, {'recorded_episode': mark.number})
+
+
+def _announced(bag: Bag, marks: list[RecordedEpisode], instruction: str | None, notes: list[str]) -> Iterator[_Stretch]:
+    """Yield the episodes that our graph announced."""
+    announced = [(log_ns, message) for _, log_ns, message in bag.messages('episode')]
+    solved = [log_ns for _, log_ns, message in bag.messages('task_success') if message.data]
+    for i, (log_ns, message) in enumerate(announced):
+        if not message.episode:
+            continue
+        begin = nanoseconds(message.header.stamp)
+        mark = next((m for m in marks if m.start_ns <= begin and (m.end_ns is None or begin < m.end_ns)), None)
+        if marks and (mark is None or not mark.kept):
+            if mark is None:
+                notes.append(f'{bag.path}: task {message.task} at {instant(begin)} is in no episode of the recording')
+            continue
+        # A task whose context was restarted goes on in the next episode, and only its last one can have solved it.
+        later = next((later for later in announced[i + 1 :] if later[1].episode), None)
+        last = later is None or later[1].task != message.task
+        success = last and any(log_ns <= at and (later is None or at < later[0]) for at in solved)
+        if mark is not None and mark.success is not None:
+            success = last and mark.success
+        text = message.instruction or instruction
+        if not text:
+            raise BagReadError(f'{bag.path}: task {message.task} has no instruction; say it with --instruction')
+        yield _Stretch(
+            Span(begin, episode=message.episode),
+            text,
+            success,
+            {'task': message.task, 'episode': message.episode, 'announced_ns': log_ns},
+        )
+
+
+class _Growing:
+    """A part in the making."""
+
+    def __init__(self, bag: Path, stretch: _Stretch, first: object) -> None:
+        self._bag, self._stretch, self._first = bag, stretch, first
+        self._instants, self._held = [first.instant_ns], [first.held]
+
+    def add(self, row: object) -> None:
+        """Take a row."""
+        self._instants.append(row.instant_ns)
+        self._held.append(row.held)
+
+    def part(self) -> Part | None:
+        """Return what there is, up to the last whole latent frame; None if there is none."""
+        count = latent_frames(len(self._instants))
+        if not count:
+            return None
+        frames = 1 + count * VIDEO_FRAMES_PER_LATENT
+        first, attributes = self._first, dict(self._stretch.attributes)
+        log_ns = min([log for log, _ in first.frames] + [attributes.pop('announced_ns', 2**63)])
+        initial = None if first.commands is None else tuple(first.commands[0].tolist())
+        span = replace(
+            self._stretch.span, begin_ns=first.instant_ns, end_ns=self._instants[frames - 1], initial=initial
+        )
+        return Part(
+            bag=self._bag,
+            span=span,
+            start_ns=log_ns - MARGIN_NS,
+            frames=frames,
+            held=sum(self._held[:frames]),
+            instruction=self._stretch.instruction,
+            success=self._stretch.success,
+            attributes={'bag': self._bag.name} | attributes,
+        )
+
+    def __str__(self) -> str:
+        return f'{self._bag}: the stretch at {instant(self._instants[0])} has {len(self._instants)} video frames'
+
+
+def _keep(plan: BagPlan, growing: '_Growing | None') -> None:
+    if growing is None:
+        return
+    part = growing.part()
+    if part is None:
+        plan.notes.append(f'{growing}, less than a latent frame, and is left out')
+    else:
+        plan.parts.append(part)
