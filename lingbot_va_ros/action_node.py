@@ -16,7 +16,7 @@ from lingbot_va_core.poses import PoseError
 from lingbot_va_core.robot import load_profile
 from lingbot_va_msgs.msg import ActionChunk, ActionState, DualArmCommand, Episode, ExecutedActions
 from lingbot_va_ros import qos, watchdogs
-from lingbot_va_ros.action_messages import NotFiniteError, chunk_actions, executed_message
+from lingbot_va_ros.action_messages import NotFiniteError, check_pose_frame, chunk_actions, executed_message
 from lingbot_va_ros.arming import NAMES, Arming
 from lingbot_va_ros.command_outputs import make_outputs
 from lingbot_va_ros.conversions import MessageError, to_time
@@ -60,6 +60,15 @@ class ActionNode(ManagedNode):
         timeout_ns = round(self.value('enable_timeout_s') * NANOSECONDS)
         self._arming = Arming(self.value('require_enable'), timeout_ns)  # outlasts the lifecycle: stops stay
         self._watchdogs: Watchdogs | None = None
+        self._scheduling = 'ordinary'
+
+    def own_process(self) -> None:
+        """Ask for real-time scheduling."""
+        if priority := self.value('realtime_priority'):
+            refusal = request_realtime(priority)
+            self._scheduling = refusal or f'real-time priority {priority}'
+            if refusal:
+                self.get_logger().warning(refusal)
 
     def setup(self) -> None:
         """Read the profile and create entities."""
@@ -83,13 +92,6 @@ class ActionNode(ManagedNode):
         self.service(Trigger, '~/reset', self._on_reset)
         OperatorInputs(self, self._arming, self._publish_state)
         self.timer(profile.clock.action_ns / NANOSECONDS, self._tick)
-        self._scheduling = 'ordinary'
-        if priority := self.value('realtime_priority'):
-            self.on_teardown(lambda: request_realtime(0))
-            refusal = request_realtime(priority)
-            self._scheduling = refusal or f'real-time priority {priority}'
-            if refusal:
-                self.get_logger().warning(refusal)
 
     def start(self) -> None:
         """Forget the past, but for what is latched; the first command repeats the measured state."""
@@ -162,6 +164,7 @@ class ActionNode(ManagedNode):
                 raise MessageError(f'action chunk {message.chunk} came after a stop; a new task can move the arms')
             if self._holding_for_episode:
                 raise MessageError(f'action chunk {message.chunk} came before the arms were armed after a clock jump')
+            check_pose_frame(message, self._poses is not None)
             chunk = chunk_actions(message, self._profile)
             self._provenance.check(message.chunk, chunk.newest_ns, now, self.value('max_observation_age_s'))
             actions = self._absolute(chunk.actions)

@@ -94,6 +94,9 @@ class ManagedNode(LifecycleNode):
 
     # What subclasses say
 
+    def own_process(self) -> None:
+        """Set up the process, which is this node's alone; not called where several nodes share one."""
+
     def setup(self) -> None:
         """Load, warm up and create entities (configure)."""
 
@@ -283,6 +286,7 @@ def run(node_class: Callable[[], ManagedNode]) -> None:
     node, status = None, 0
     try:
         node = node_class()
+        node.own_process()
         executor = SingleThreadedExecutor() if node.THREADS == 1 else MultiThreadedExecutor(node.THREADS)
         executor.add_node(node)
         while True:

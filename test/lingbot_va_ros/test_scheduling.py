@@ -18,6 +18,8 @@ back = request_realtime(0)
 print([os.sched_getscheduler(each) for each in (0, before.native_id, after.native_id)], repr(back))
 end.set()
 """
+
+
 def outcome(script: str) -> list[str]:
     finished = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)
     return finished.stdout.splitlines()
