@@ -25,10 +25,19 @@ class ArmKinematics:
         model: the compiled scene.
         joints: the names of the arm's hinges in the model, in the order of all joint vectors here.
         body: the body that carries the tool.
-        tool: the tool point in the frame of that body, m [3]; the tool has the orientation of the body.
+        tool: the tool point in the frame of that body, m [3].
+        turned: the orientation of the tool in the frame of that body, [3, 3]; None: that of the body.
     """
 
-    def __init__(self, model: mujoco.MjModel, joints: Sequence[str], body: str, tool: Sequence[float]) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        joints: Sequence[str],
+        body: str,
+        tool: Sequence[float],
+        turned: np.ndarray | None = None,
+    ) -> None:
+        self._turned = turned
         self._model, self._data = model, mujoco.MjData(model)
         self._body, self._tool = model.body(body).id, np.array(tool, dtype=np.float64)
         ids = [model.joint(name).id for name in joints]
@@ -40,7 +49,8 @@ class ArmKinematics:
         self._data.qpos[self._qpos] = joints
         mujoco.mj_kinematics(self._model, self._data)
         rotation = self._data.xmat[self._body].reshape(3, 3)
-        return self._data.xpos[self._body] + rotation @ self._tool, rotation.copy()
+        position = self._data.xpos[self._body] + rotation @ self._tool
+        return position, rotation.copy() if self._turned is None else rotation @ self._turned
 
     def solve(self, position: np.ndarray, rotation: np.ndarray, seed: np.ndarray) -> np.ndarray:
         """Return joint angles that bring the tool to a pose; of several solutions one near `seed`.

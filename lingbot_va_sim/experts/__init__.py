@@ -2,12 +2,14 @@
 
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.experts.expert import Expert
+from lingbot_va_sim.experts.hand_over import HandOverExpert
 from lingbot_va_sim.experts.insertion import InsertionExpert
 from lingbot_va_sim.experts.transfer_cube import TransferCubeExpert
 
 EXPERTS: dict[tuple[str, str], type[Expert]] = {
     ('aloha', 'transfer_cube'): TransferCubeExpert,
     ('aloha', 'insertion'): InsertionExpert,
+    ('openarm', 'hand_over'): HandOverExpert,
 }
 
 

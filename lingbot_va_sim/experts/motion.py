@@ -59,6 +59,8 @@ class Pace:
 class ArmMotion:
     """What one arm does from its last target on. All vectors are its joints with the gripper last, float64 [joints].
 
+    Positions of the gripper are openings: they grow when it opens, also where its joint turns the other way.
+
     Args:
         kinematics: of the joints without the gripper.
         start: the target from which the first piece begins.
@@ -67,6 +69,7 @@ class ArmMotion:
             no joint of the wrist is turned over. The first joint is turned to the target.
         dt: control period, s.
         pace: how hard to move.
+        opens: 1.0 if the gripper opens when its joint grows, else -1.0.
     """
 
     def __init__(
@@ -78,9 +81,10 @@ class ArmMotion:
         seed: Callable[[ToolPose], np.ndarray],
         dt: float,
         pace: Pace,
+        opens: float = 1.0,
     ) -> None:
         self._kinematics, self._seed, self._dt, self.pace = kinematics, seed, dt, pace
-        self._velocity, self._acceleration = velocity, acceleration
+        self._velocity, self._acceleration, self._opens = velocity, acceleration, opens
         self._end = np.array(start, dtype=np.float64)
         self._target = self._label = self._end
         self._rows: deque[tuple[np.ndarray, np.ndarray]] = deque()  # target, label
@@ -93,12 +97,12 @@ class ArmMotion:
     @property
     def gripper(self) -> float:
         """What the gripper is set to at the end of all pieces."""
-        return float(self._end[-1])
+        return float(self._opens * self._end[-1])
 
     @property
     def gripper_target(self) -> float:
         """What the gripper is set to now."""
-        return float(self._target[-1])
+        return float(self._opens * self._target[-1])
 
     def pose(self) -> ToolPose:
         """Return where the present target has the tool."""
@@ -125,7 +129,8 @@ class ArmMotion:
 
         `via` [joints without gripper] is added to the way, most in its middle, so that ways differ.
         """
-        goal = np.append(self._solve(pose, self._seed(pose)), self.gripper if gripper is None else gripper)
+        fingers = self._opens * (self.gripper if gripper is None else gripper)
+        goal = np.append(self._solve(pose, self._seed(pose)), fingers)
         start, steps = self._end, self._steps(goal - self._end)
         bump = np.zeros_like(goal)
         if via is not None:
@@ -145,14 +150,14 @@ class ArmMotion:
         knots = np.array(knots)
         steps = max(ceil(PEAK_VELOCITY * distance / (speed or self.pace.line) / self._dt), self._least_steps)
         steps = max(steps, self._steps(np.append(knots[-1] - knots[0], 0)))
-        gripper, places = self.gripper, np.linspace(0, 1, count + 1)
+        gripper, places = self._end[-1], np.linspace(0, 1, count + 1)
         for share in _minimum_jerk(steps):
             self._add(np.append([np.interp(share, places, column) for column in knots.T], gripper))
 
     def grip(self, position: float, hold_s: float = 0.0) -> None:
         """Move the gripper to a position and hold for a while."""
         start, goal = self._end, self._end.copy()
-        goal[-1] = position
+        goal[-1] = self._opens * position
         for share in _minimum_jerk(self._steps(goal - start)):
             self._add(start + share * (goal - start))
         self.wait(hold_s)
