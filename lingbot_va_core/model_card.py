@@ -13,6 +13,7 @@ from lingbot_va_core.weights import CheckpointError, stored_tensors
 
 CARD = 'README.md'
 FENCE = '---\n'
+DATA_FIELDS = {'name', 'robot', 'episodes', 'seeds', 'minutes', 'instructions', 'weight'}  # see `training.record`
 STAGES = {'vae': 'Video VAE', 'policy': 'World model'}
 UNMEASURED = 'Not measured yet: `lingbot-va results --checkpoint FOLDER` measures, and adds the numbers here.'
 
@@ -22,6 +23,11 @@ def read_training(document: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     training = document.get('training', [])
     if not isinstance(training, list) or not all(isinstance(stage, dict) for stage in training):
         raise CheckpointError(f'training is {training!r:.80}; it must be a list of runs')
+    for data in (data for stage in training for data in stage.get('datasets', ())):
+        if not isinstance(data, dict) or not set(data) >= DATA_FIELDS:
+            raise CheckpointError(
+                f'training: a data set is {data!r:.80}; it must have {", ".join(sorted(DATA_FIELDS))}'
+            )
     return tuple(training)
 
 

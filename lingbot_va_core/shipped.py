@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lingbot_va_core.devices import AUTO
 from lingbot_va_core.model_card import read_document, read_training, trained_for
 from lingbot_va_core.resources import share_dir
 from lingbot_va_core.weights import CheckpointError
@@ -30,8 +31,8 @@ def choose_checkpoint(named: str | None, preset: str, robot: str) -> Choice:
     """Choose the checkpoint to run.
 
     Args:
-        named: folder or Hub id; 'none': an untrained model; '' or None: the shipped one, or an untrained model where
-            there is none for this preset and this robot.
+        named: folder or Hub id; 'none': an untrained model; 'auto', '' or None: the shipped one, or an untrained model
+            where there is none for this preset and this robot.
         preset: of the model.
         robot: name of the robot's profile.
 
@@ -40,7 +41,7 @@ def choose_checkpoint(named: str | None, preset: str, robot: str) -> Choice:
     """
     if named == UNTRAINED:
         return Choice(None, 'the model is untrained, as asked for')
-    if named:
+    if named and named != AUTO:
         return Choice(named)
     folder = shipped(preset)
     if not folder.is_dir():

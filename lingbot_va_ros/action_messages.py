@@ -9,6 +9,10 @@ from lingbot_va_core.robot import ACTION_DIM, RobotProfile
 from lingbot_va_msgs.msg import ActionChunk, ExecutedActions
 from lingbot_va_ros.conversions import MessageError, actions_field, to_duration, to_ns, to_time
 
+# header.frame_id of chunks, where the robot acts by poses and the checkpoint says what they are relative to.
+RELATIVE, ABSOLUTE = 'task_start', 'base'
+POSES = slice(0, 14)  # channels
+
 
 class NotFiniteError(MessageError):
     """A value that is no number: who sent it must not be trusted any more."""
@@ -63,6 +67,23 @@ def chunk_actions(message: ActionChunk, profile: RobotProfile) -> ChunkActions:
         raise NotFiniteError(f'{name}: action {row} of {profile.value_names[value]} is {actions[row, value]}')
     stamps = [to_ns(stamp) for stamp in message.observation_stamps]
     return ChunkActions(to_ns(message.header.stamp), to_ns(message.dt), actions, max(stamps, default=None))
+
+
+def pose_frame(relative: bool | None, mask: np.ndarray) -> str:
+    """Return what the poses of a checkpoint's chunks are relative to; '' where that is unknown or there are none."""
+    if relative is None or not mask[POSES].any():
+        return ''
+    return RELATIVE if relative else ABSOLUTE
+
+
+def check_pose_frame(message: ActionChunk, relative: bool) -> None:
+    """Raise MessageError where a chunk says that its poses are not relative to what the node takes them for."""
+    expected = RELATIVE if relative else ABSOLUTE
+    if message.header.frame_id not in ('', expected):
+        raise MessageError(
+            f"action chunk {message.chunk} has poses in '{message.header.frame_id}', but relative_poses is "
+            f'{str(relative).lower()}; set it to {str(not relative).lower()}, as the checkpoint was trained'
+        )
 
 
 def executed_message(

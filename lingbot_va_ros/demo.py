@@ -116,9 +116,10 @@ def _record_task(graph: Bringup, options: DemoOptions, bag: Path, output: Output
     def check() -> None:
         _check(graph)
 
-    model = read_parameters('world_model', ['robot', 'preset', 'checkpoint', 'model_seed'], options.namespace, check)
+    chosen = ['robot', 'preset', 'chosen_checkpoint', 'model_seed']
+    model = read_parameters('world_model', chosen, options.namespace, check)
     task = read_parameters('sim_bridge', ['chosen_task', 'instruction', 'seed'], options.namespace, check)
-    task['task'] = task.pop('chosen_task')
+    task['task'], model['checkpoint'] = task.pop('chosen_task'), model.pop('chosen_checkpoint')
     robot, instruction = model.pop('robot'), options.instruction or task.pop('instruction')
     if model['checkpoint'] and Path(model['checkpoint']).exists():  # else a Hub id
         model['checkpoint'] = str(Path(model['checkpoint']).absolute())

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 
 NODE = 'world_model'
-PARAMETERS = ('preset', 'checkpoint', 'model_seed', 'device', 'dtype', 'mode', 'noise_seed', 'use_sim_time')
+PARAMETERS = ('preset', 'chosen_checkpoint', 'model_seed', 'device', 'dtype', 'mode', 'noise_seed', 'use_sim_time')
 WEIGHTS = 'weights_sha256'
 BLOCK = 2**20
 NICENESS = 19
@@ -35,7 +35,8 @@ class ModelNotes:
             values = map(parameter_value_to_python, self._answer.result().values)
             known |= {name: str(value) for name, value in zip(PARAMETERS, values, strict=False) if value is not None}
             self._answer = None
-            folder = Path(known.get('checkpoint') or os.devnull)
+            known['checkpoint'] = known.pop('chosen_checkpoint', '')
+            folder = Path(known['checkpoint'] or os.devnull)
             if folder.is_dir():  # else it is of the Hub, or there is none
                 known['checkpoint'] = str(folder.absolute())
                 threading.Thread(target=self._hash, args=(folder,), name='checkpoint digest', daemon=True).start()

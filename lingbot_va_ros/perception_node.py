@@ -19,7 +19,7 @@ from lingbot_va_ros import qos
 from lingbot_va_ros.conversions import MessageError, latent_array, latent_message, missing_latent_message, to_ns
 from lingbot_va_ros.imagined_images import ImaginedImages
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, run
-from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
+from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, declare_choice, load
 from lingbot_va_ros.recorded_topics import imagined_topic
 
 
@@ -47,6 +47,7 @@ class PerceptionNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__('perception')
+        declare_choice(self)
 
     def setup(self) -> None:
         """Load the VAE, encode once to warm up, and create entities."""

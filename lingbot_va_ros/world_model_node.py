@@ -11,6 +11,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.model_card import misfit
 from lingbot_va_core.pacing import LATE, Pacer
 from lingbot_va_core.prediction_error import PredictionError
 from lingbot_va_core.robot import ACTION_DIM, load_profile
@@ -20,10 +21,11 @@ from lingbot_va_msgs.msg import ActionChunk, ActionState, Episode, ExecutedActio
 from lingbot_va_msgs.msg import PredictionError as PredictionErrorMessage
 from lingbot_va_msgs.srv import SetInstruction
 from lingbot_va_ros import qos
+from lingbot_va_ros.action_messages import pose_frame
 from lingbot_va_ros.conversions import MessageError, executed_array, latent_array, to_duration, to_ns
 from lingbot_va_ros.inference import InferenceThread, Prediction, warm_up
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, log_at, run
-from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, load
+from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, choice, declare_choice, load
 from lingbot_va_ros.modes import MODES
 from lingbot_va_ros.prediction_messages import chunk_message, error_message, imagined_messages
 from lingbot_va_ros.task import Task
@@ -68,6 +70,7 @@ class WorldModelNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__('world_model')
+        declare_choice(self)
         self._tasks = self._episodes = 0  # never twice the same while the process lives
 
     def setup(self) -> None:
@@ -75,7 +78,10 @@ class WorldModelNode(ManagedNode):
         self._profile = profile = load_profile(self.value('robot'))
         self._latent_clock = profile.clock
         model = load(self, profile)
-        self._model_name = model.name
+        self._model_name, self._training = model.name, model.training
+        self._pose_frame = pose_frame(model.config.rollout.relative_poses, profile.mask)
+        if notice := choice(self, profile).notice or misfit(model.name, model.training, profile.name):
+            self.get_logger().warning(notice)
         mode = self.value('mode')
         kind = f'{str(model.dtype).removeprefix("torch.")} on {model.device}'
         self.get_logger().info(f'{model.name}, {kind}: {1e3 * warm_up(model, mode):.0f} ms per chunk in mode {mode}')
@@ -235,6 +241,8 @@ class WorldModelNode(ManagedNode):
             limit_ns = to_ns(goal.time_limit)
             self._task = task = Task(self._tasks, self._episodes, instruction, limit_ns, self._now())
             self.get_logger().info(f"episode {task.episode}: '{instruction}', at most {limit_ns / NANOSECONDS:g} s")
+            if notice := misfit(self._model_name, self._training, self._profile.name, instruction):
+                self.get_logger().warning(f'{notice}; expect nothing of it')
             self._announce(task)
             self._set_state(Status.OBSERVING)
         return task
@@ -386,6 +394,7 @@ class WorldModelNode(ManagedNode):
         """Publish, unless the episode has ended meanwhile."""
         chunk, placement = prediction.chunk, prediction.placement
         message = chunk_message(prediction, self._mode, self._model_name, self._profile)
+        message.header.frame_id = self._pose_frame
         with self._lock:
             task = self._task
             if task is None or prediction.episode != task.episode:

@@ -27,7 +27,7 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--sim', action=argparse.BooleanOptionalAction, default=True, help='simulated or real robot')
     group.add_argument('--task', help='task of the simulation')
     group.add_argument('--preset', help='configuration of the model')
-    group.add_argument('--checkpoint', help='trained weights; without them the model is fresh')
+    group.add_argument('--checkpoint', help='trained weights: a folder or Hub id; none: an untrained model')
     group.add_argument('--mode', choices=MODES, help='how chunks follow each other')
     group.add_argument('--seed', type=int, help='seed of the simulation')
     group.add_argument('--real-time-factor', type=float, metavar='X', help='speed of the simulation; 0: at full speed')
@@ -87,9 +87,12 @@ def _checked_parameters(args: argparse.Namespace) -> dict[str, Any]:
 
         preset(args.preset)
     if args.checkpoint:
+        from lingbot_va_core.devices import AUTO
         from lingbot_va_core.hub import is_hub_id
+        from lingbot_va_core.shipped import UNTRAINED
 
-        if not Path(args.checkpoint).exists() and not is_hub_id(args.checkpoint):
+        named = args.checkpoint not in (AUTO, UNTRAINED)
+        if named and not Path(args.checkpoint).exists() and not is_hub_id(args.checkpoint):
             raise ValueError(f'--checkpoint is {args.checkpoint}; there is no such file or folder')
     if args.seed is not None and not 0 <= args.seed <= HIGHEST_SEED:
         raise ValueError(f'--seed is {args.seed}; it must be from 0 to {HIGHEST_SEED}')

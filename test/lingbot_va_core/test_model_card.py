@@ -76,8 +76,8 @@ def test_what_a_model_is_not_for_is_said_in_one_line() -> None:
 
 
 def test_training_that_is_no_list_of_runs_is_refused(folder: Path) -> None:
-    for broken in ('long', [1], {}):
-        with pytest.raises(CheckpointError, match='training is'):
+    for broken in ('long', [1], {}, [{'datasets': [{'name': 'cubes'}]}]):
+        with pytest.raises(CheckpointError, match='training'):
             read_training({'training': broken})
     document = json.loads((folder / 'config.json').read_text())
     (folder / 'config.json').write_text(json.dumps({**document, 'training': 'long'}))

@@ -25,14 +25,15 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_shipped_checkpoint_the_model_is_untrained(box: Path) -> None:
-    choice = choose_checkpoint('', 'tiny', 'aloha')
+    choice = choose_checkpoint('auto', 'tiny', 'aloha')
     assert choice.checkpoint is None and 'no checkpoint comes with this package for the preset tiny' in choice.notice
 
 
 def test_the_shipped_checkpoint_is_for_its_robot_and_preset_only(box: Path, tiny: WorldModel) -> None:
     folder = box / FOLDER / 'tiny'
     save_checkpoint(replace(tiny, training=(RUN,)), folder)
-    assert choose_checkpoint(None, 'tiny', 'aloha') == shipped.Choice(str(folder))
+    for unnamed in ('auto', '', None):
+        assert choose_checkpoint(unnamed, 'tiny', 'aloha') == shipped.Choice(str(folder))
     assert known_training(str(folder)) == (RUN,)
     other = choose_checkpoint('', 'tiny', 'openarm')
     assert other.checkpoint is None and "was trained for robot 'aloha', not for 'openarm'" in other.notice

@@ -83,8 +83,8 @@ def rig() -> Iterator[Rig]:
     body = [table[name] for name in ('sim_bridge', 'action', 'perception')]
     with (
         Graph('listener') as graph,
-        Bringup(body, {'robot': 'aloha'}, log=lambda line: None),
-        Bringup([table['world_model']], {'robot': 'aloha'}, log=lambda line: None) as brain,
+        Bringup(body, {'robot': 'aloha', 'checkpoint': 'none'}, log=lambda line: None),
+        Bringup([table['world_model']], {'robot': 'aloha', 'checkpoint': 'none'}, log=lambda line: None) as brain,
     ):
         yield Rig(graph, brain)
 

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from sample_messages import make_chunk
+from std_msgs.msg import Header
 
 from lingbot_va_core.executed_log import ExecutedFrame
 from lingbot_va_core.robot import load_profile
-from lingbot_va_ros.action_messages import NotFiniteError, chunk_actions, executed_message
+from lingbot_va_ros.action_messages import (
+    NotFiniteError,
+    check_pose_frame,
+    chunk_actions,
+    executed_message,
+    pose_frame,
+)
 from lingbot_va_ros.conversions import MessageError, executed_array, to_duration, to_ns
 
 PROFILE = load_profile('aloha')
@@ -52,6 +59,20 @@ def test_values_outside_the_mask_mean_nothing_and_those_inside_must_be_finite() 
     actions[3, 15] = np.inf
     with pytest.raises(NotFiniteError, match='action 3 of left_shoulder is inf'):
         chunk_actions(make_chunk(actions=array.array('f', actions.tobytes())), PROFILE)
+
+
+def test_a_chunk_whose_poses_are_relative_to_something_else_is_refused() -> None:
+    posed = np.arange(30) < 7
+    frames = {relative: pose_frame(relative, posed) for relative in (True, False, None)}
+    assert frames[None] == pose_frame(True, PROFILE.mask) == ''  # not known; joints alone
+    for sent, expected in ((True, True), (False, False), (None, True), (None, False)):
+        check_pose_frame(make_chunk(header=Header(frame_id=frames[sent])), expected)
+    with pytest.raises(
+        MessageError, match="chunk 7 has poses in 'task_start', but relative_poses is false; set it to true"
+    ):
+        check_pose_frame(make_chunk(header=Header(frame_id=frames[True])), False)
+    with pytest.raises(MessageError, match="chunk 7 has poses in 'base', but relative_poses is true; set it to false"):
+        check_pose_frame(make_chunk(header=Header(frame_id=frames[False])), True)
 
 
 def test_executed_frames_survive() -> None:

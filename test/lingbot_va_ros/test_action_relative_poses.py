@@ -15,6 +15,7 @@ from lingbot_va_core.kinematics import Kinematics
 from lingbot_va_core.robot import RobotProfile, load_profile, profile_path
 from lingbot_va_msgs.msg import ExecutedActions
 from lingbot_va_ros import qos
+from lingbot_va_ros.action_messages import ABSOLUTE
 from lingbot_va_ros.conversions import actions_field, to_duration, to_time
 
 ROWS = 16
@@ -86,3 +87,20 @@ def test_poses_are_relative_to_where_the_task_began_and_are_reported_that_way(
     bench.begin()  # another task begins here
     rise(bench, profile, 0, -up)
     np.testing.assert_allclose(left_tool(bench, kinematics), began, atol=3e-3)
+
+
+def test_a_chunk_of_a_checkpoint_with_absolute_poses_does_not_move_the_arms(
+    bench: ActionBench, profile: RobotProfile
+) -> None:
+    bench.begin()
+    rows = np.tile(np.concatenate([HERE, [0.04], HERE, [0.04]]), (ROWS, 1))
+    chunk = make_chunk(
+        first_latent_index=1, mask=profile.mask.tolist(), actions=actions_field(profile.to_universal(rows))
+    )
+    chunk.episode, chunk.header.frame_id = bench.node._episode.episode, ABSOLUTE
+    chunk.observation_stamps = [to_time(bench.now_ns)]
+    before = bench.node._planner.window.positions[0].copy()
+    bench.send(chunk, bench.now_ns + CLOCK.action_ns)
+    bench.tick()
+    assert "has poses in 'base', but relative_poses is true" in bench.node._refusal
+    np.testing.assert_array_equal(bench.node._planner.window.positions[0], before)

@@ -60,9 +60,10 @@ def listen(robot: str, settings: dict[str, dict]) -> Heard:
         'commands': ('command', DualArmCommand, qos.COMMAND),
         'statuses': ('status', Status, qos.LATCHED),
     }
+    parameters = {'robot': robot, 'checkpoint': 'none'}
     with Graph('listener') as graph:
         messages = {name: graph.collect(*topic) for name, topic in topics.items()}
-        with Bringup(nodes(simulation=True), {'robot': robot}, node_parameters=settings, log=lambda line: None):
+        with Bringup(nodes(simulation=True), parameters, node_parameters=settings, log=lambda line: None):
             result = run_task('move', SECONDS)
     numbers = [chunk.episode for chunk in messages['chunks']]
     episode = max(numbers, key=numbers.count)

@@ -159,7 +159,8 @@ def test_when_the_clock_is_set_back_the_task_goes_on() -> None:
 @contextmanager
 def _clocked_robot(graph: Graph) -> Iterator[tuple[Listener, ClockedRobot]]:
     listener, robot = Listener(graph, CLOCKED), ClockedRobot(graph)
-    with Bringup(nodes(simulation=False), {'use_sim_time': True}, namespace=CLOCKED, log=lambda line: None):
+    parameters = {'use_sim_time': True, 'checkpoint': 'none'}
+    with Bringup(nodes(simulation=False), parameters, namespace=CLOCKED, log=lambda line: None):
         yield listener, robot
 
 
@@ -189,8 +190,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Listener, Ca
         listener = Listener(graph)
         cameras = Cameras(graph, tmp_path_factory.mktemp('robot'))
         settings = {
-            'perception': {'robot': str(cameras.profile)},
-            'world_model': {'mode': 'fdm', 'observation_timeout_s': 120.0},
+            'perception': {'robot': str(cameras.profile), 'checkpoint': 'none'},
+            'world_model': {'mode': 'fdm', 'observation_timeout_s': 120.0, 'checkpoint': 'none'},
         }
         with Bringup(nodes(simulation=True), node_parameters=settings, log=lambda line: None) as bringup:
             yield listener, cameras, bringup

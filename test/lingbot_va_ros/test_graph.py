@@ -61,7 +61,7 @@ def rig() -> Iterator[Rig]:
     """A graph that has done a task. The last tests of this file end it, part by part."""
     table, lines = {spec.name: spec for spec in nodes(simulation=True)}, []
     body_nodes = [table[name] for name in ('sim_bridge', 'action', 'perception')]
-    parameters = {'robot': 'aloha', 'mode': 'sync'}
+    parameters = {'robot': 'aloha', 'mode': 'sync', 'checkpoint': 'none'}
     with Graph('listener') as graph:
         heard = listen(graph)
         body = Bringup(body_nodes, parameters, log=lines.append).start()

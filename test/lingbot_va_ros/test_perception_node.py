@@ -106,7 +106,7 @@ def image(frame: int, camera: int, **changes: Any) -> Image:
 def stage(graph: Graph) -> Iterator[Stage]:
     """An active node."""
     stage = Stage(graph)
-    with Bringup(PERCEPTION, {'robot': 'aloha'}, log=lambda line: None):
+    with Bringup(PERCEPTION, {'robot': 'aloha', 'checkpoint': 'none'}, log=lambda line: None):
         stage.ready()
         yield stage
 

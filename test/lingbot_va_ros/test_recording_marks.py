@@ -109,7 +109,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     (checkpoint / 'transformer.safetensors').write_bytes(b'weights')
     arguments = ['--out', str(folder / 'bag'), '--metadata', 'preset=as given', '--json', str(folder / 'report.json')]
     with Graph() as graph, Graph('world_model') as model, Terminal(*arguments) as terminal:
-        for name, value in (PARAMETERS | {'checkpoint': str(checkpoint)}).items():
+        for name, value in (PARAMETERS | {'chosen_checkpoint': str(checkpoint)}).items():
             model.node.declare_parameter(name, value)
         heard = graph.collect('recording_events', String, qos.LATCHED)
         terminal.wait_for(HELP)

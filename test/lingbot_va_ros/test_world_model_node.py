@@ -163,7 +163,7 @@ class Stage:
 @contextmanager
 def active(namespace: str, **parameters: Any) -> Iterator[Stage]:
     """Run an active node. Namespaces keep nodes apart that live at the same time."""
-    settings = {'world_model': parameters}
+    settings = {'world_model': {'checkpoint': 'none', **parameters}}
     with Graph(namespace=namespace) as graph:
         stage = Stage(graph, namespace)
         with Bringup(WORLD_MODEL, {'robot': 'aloha'}, node_parameters=settings, namespace=namespace, **QUIET):
