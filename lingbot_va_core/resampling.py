@@ -38,7 +38,7 @@ class Row:
         held: cameras whose image repeats an earlier or later one because none is near.
         states: measured joints, float64 [steps, joints], the last one at the frame; [1, joints] at the first frame.
         actions: universal, float32 [steps, 30], of a motion that was reported; None at the first frame.
-        commands: joints as `states`, where the motion is that of commands.
+        commands: joints as `states`, where the motion is that of commands; nan for those that need none.
     """
 
     instant_ns: int
@@ -145,7 +145,6 @@ class Resampler:
         if self._commanded is not None:
             commands = np.stack([self.commands.at(instant) for instant in steps])
             self._require(frames.instant_ns, commands, self._commanded, 'command')
-            commands = np.where(np.isfinite(commands), commands, states)
         first, self._beginning = self._beginning, False
         if not first:
             self._due.popleft()

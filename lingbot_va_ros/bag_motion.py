@@ -41,10 +41,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where and why a span's data was interrupted."""
+    """Where and why a span's data was interrupted; what was received before `resumed_ns` is of another time."""
 
     instant_ns: int
     reason: str
+    resumed_ns: int = 0
 
 
 def read_motion(
@@ -127,7 +128,7 @@ class _Reader:
         if ahead < -RESTARTED_NS or (ahead > JUMP_NS and log_ns - last_log < ahead // 10):
             if self._span is not None and self._asked:
                 reason = f'the stamps of {self._bag.resolve(topic)} jump by {ahead / NANOSECONDS:+.3f} s'
-                yield self._span, Cut(last, reason)
+                yield self._span, Cut(last, reason, log_ns)
             self._resampler.clear()
             self._stamps = {topic: (stamp, log_ns)}
             self._now = stamp

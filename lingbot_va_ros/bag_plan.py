@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.datasets.layout import latent_frames
+from lingbot_va_core.resampling import Row
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_ros.bag import Bag, BagReadError, instant, nanoseconds
 from lingbot_va_ros.bag_motion import Cut, Span, read_motion
@@ -86,12 +87,14 @@ def plan_bag(bag: Bag, profile: RobotProfile, instruction: str | None = None) ->
         stretches = list(_announced(bag, marks, instruction, plan.notes))
     known = {id(stretch.span): stretch for stretch in stretches}
     current: _Growing | None = None
+    resumed = 0
     for span, item in read_motion(bag, profile, [stretch.span for stretch in stretches]):
         if isinstance(item, Cut):
+            resumed = max(resumed, item.resumed_ns)
             plan.notes.append(f'{bag.path}: {item.reason} at {instant(item.instant_ns)}; the episode is cut there')
         elif item.first:
             _keep(plan, current)
-            current = _Growing(bag.path, known[id(span)], item)
+            current = _Growing(bag.path, known[id(span)], item, resumed)
         else:
             current.add(item)
     _keep(plan, current)
@@ -154,11 +157,11 @@ def _announced(bag: Bag, marks: list[RecordedEpisode], instruction: str | None, 
 class _Growing:
     """A part in the making."""
 
-    def __init__(self, bag: Path, stretch: _Stretch, first: object) -> None:
-        self._bag, self._stretch, self._first = bag, stretch, first
+    def __init__(self, bag: Path, stretch: _Stretch, first: Row, resumed_ns: int) -> None:
+        self._bag, self._stretch, self._first, self._resumed = bag, stretch, first, resumed_ns
         self._instants, self._held = [first.instant_ns], [first.held]
 
-    def add(self, row: object) -> None:
+    def add(self, row: Row) -> None:
         """Take a row."""
         self._instants.append(row.instant_ns)
         self._held.append(row.held)
@@ -178,7 +181,7 @@ class _Growing:
         return Part(
             bag=self._bag,
             span=span,
-            start_ns=log_ns - MARGIN_NS,
+            start_ns=max(log_ns - MARGIN_NS, self._resumed),
             frames=frames,
             held=sum(self._held[:frames]),
             instruction=self._stretch.instruction,

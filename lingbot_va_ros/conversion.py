@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
+
 from lingbot_va_core.datasets.layout import DatasetError, DatasetSpec
 from lingbot_va_core.datasets.writer import DatasetWriter
 from lingbot_va_core.robot import RobotProfile
@@ -143,7 +145,9 @@ def write_part(bag: Bag, profile: RobotProfile, part: Part, writer: DatasetWrite
             if row.first:
                 episode = stack.enter_context(writer.episode(index, part.instruction, states[0]))
             else:
-                actions = commanded.convert(row.commands) if row.actions is None else row.actions
+                actions = row.actions
+                if actions is None:  # what is driven by goals has no command: its measured position stands for it
+                    actions = commanded.convert(np.where(np.isfinite(row.commands), row.commands, row.states))
                 for action, state in zip(actions, states, strict=True):
                     episode.add_step(action, action, state)
             episode.add_frame(
