@@ -1,6 +1,5 @@
 """Which model drives a graph, for those who read its recordings: asked from the world model node while it runs."""
 
-import hashlib
 import os
 import threading
 from pathlib import Path
@@ -9,10 +8,11 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 
+from lingbot_va_core.checkpoint_digest import checkpoint_digest
+
 NODE = 'world_model'
 PARAMETERS = ('preset', 'chosen_checkpoint', 'model_seed', 'device', 'dtype', 'mode', 'noise_seed', 'use_sim_time')
 WEIGHTS = 'weights_sha256'
-BLOCK = 2**20
 NICENESS = 19
 
 
@@ -48,17 +48,3 @@ class ModelNotes:
             self._digests.append(checkpoint_digest(folder))
         except OSError:
             return  # the checkpoint was moved; then the bag does not say which one it was
-
-
-def checkpoint_digest(folder: Path) -> str:
-    """Return the SHA-256, in hexadecimal digits, of what decides about a checkpoint's predictions.
-
-    That is the names and contents of config.json and of the safetensors files in the folder and below, in order.
-    """
-    digest = hashlib.sha256()
-    for file in sorted([*folder.rglob('*.safetensors'), *folder.rglob('config.json')]):
-        digest.update(f'{file.relative_to(folder).as_posix()}\0'.encode())
-        with file.open('rb') as stream:
-            while block := stream.read(BLOCK):
-                digest.update(block)
-    return digest.hexdigest()

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from lingbot_va_core.checkpoint_digest import checkpoint_digest
 from lingbot_va_core.training.settings import read_settings
-from lingbot_va_core.weights import CheckpointError
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.evaluation import LATENCY_MS, TIME_LIMIT_S, Plan
 
@@ -95,23 +95,10 @@ def checkpoint_folder(row: Row, shipped: Path, others: Path) -> Path:
 
 
 def measurement_key(row: Row, checkpoint: Path) -> str:
-    """Return the hash of a row's settings and of all that decides what its checkpoint does.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read.
-    """
+    """Return the hash of a row's settings and of all that decides what its checkpoint does; raises OSError."""
     settings = {name: value for name, value in asdict(row).items() if name not in NOT_SETTINGS}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    try:
-        document = json.loads((checkpoint / 'config.json').read_text())
-        decisive = {name: document.get(name) for name in ('model', 'normalization')}
-        digest.update(json.dumps(decisive, sort_keys=True).encode())
-        for path in sorted(checkpoint.glob('*.safetensors')):
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f'{checkpoint} cannot be read: {error}; give a checkpoint of our own layout') from error
-    return digest.hexdigest()[:24]
+    parts = json.dumps(settings, sort_keys=True), checkpoint_digest(checkpoint)
+    return hashlib.sha256(' '.join(parts).encode()).hexdigest()[:24]
 
 
 def speed_up(sync: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:

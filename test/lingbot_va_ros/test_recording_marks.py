@@ -20,9 +20,9 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from support import Graph, wait_until
 
+from lingbot_va_core.checkpoint_digest import checkpoint_digest
 from lingbot_va_msgs.msg import Episode
 from lingbot_va_ros import qos
-from lingbot_va_ros.model_notes import checkpoint_digest
 from lingbot_va_ros.recording_events import RecordedEpisode, recorded_episodes
 from lingbot_va_ros.recording_marks import HELP
 from lingbot_va_ros.ros_environment import child_environment
@@ -178,18 +178,3 @@ def test_the_bag_says_which_model_drove(session: Session) -> None:
     assert (notes['model_seed'], notes['mode'], notes['noise_seed']) == ('3', 'fdm', '5')
     assert notes['checkpoint'] == str(session.checkpoint)
     assert notes['weights_sha256'] == checkpoint_digest(session.checkpoint)
-
-
-def test_a_digest_changes_with_every_part_of_a_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / 'config.json').write_text('{}')
-    (tmp_path / 'a.safetensors').write_bytes(b'1')
-    digests = [checkpoint_digest(tmp_path)]
-    (tmp_path / 'README.md').write_text('not a part')
-    assert checkpoint_digest(tmp_path) == digests[0]
-    (tmp_path / 'a.safetensors').write_bytes(b'2')
-    digests.append(checkpoint_digest(tmp_path))
-    (tmp_path / 'a.safetensors').rename(tmp_path / 'b.safetensors')
-    digests.append(checkpoint_digest(tmp_path))
-    (tmp_path / 'config.json').write_text('{"mode": 1}')
-    digests.append(checkpoint_digest(tmp_path))
-    assert len(set(digests)) == 4
