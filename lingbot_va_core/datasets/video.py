@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.datasets.layout import DatasetError, View
@@ -30,6 +31,7 @@ class VideoWriter:
         self._stream = self._container.add_stream(CODEC, rate=self._rate, options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = view.width, view.height, 'yuv420p'
         self._stream.codec_context.gop_size = round(KEY_FRAME_S * self._rate)
+        self._colours = VideoReformatter()  # one for all frames: to make one takes longer than to use it
         self._count = 0
 
     def add(self, image: np.ndarray) -> None:
@@ -39,7 +41,7 @@ class VideoWriter:
             raise DatasetError(
                 f'{self._view.name}: frame {self._count} is {image.dtype} {image.shape}; give uint8 {expected}'
             )
-        self._frame = av.VideoFrame.from_ndarray(image, format='rgb24').reformat(format='yuv420p')
+        self._frame = self._colours.reformat(av.VideoFrame.from_ndarray(image, format='rgb24'), format='yuv420p')
         self.repeat(1)
 
     def repeat(self, count: int) -> None:
@@ -72,7 +74,7 @@ def read_frames(path: Path, view: View, start_ns: int, period_ns: int, count: in
                 )
             if start_ns > 0:
                 container.seek(round((start_ns - period_ns // 2) / NANOSECONDS / stream.time_base), stream=stream)
-            due, found = start_ns, 0
+            due, found, colours = start_ns, 0, VideoReformatter()
             for frame in container.decode(stream):
                 stamp_ns = round(frame.pts * stream.time_base * NANOSECONDS)
                 if stamp_ns < start_ns - period_ns // 2:
@@ -84,7 +86,7 @@ def read_frames(path: Path, view: View, start_ns: int, period_ns: int, count: in
                         f'frame {found} of {view.name} is at {stamp_ns / 1e9:.3f} s instead of {due / 1e9:.3f} s; a '
                         f'frame is missing or the rate is another ({path})'
                     )
-                yield frame.to_ndarray(format='rgb24')
+                yield colours.reformat(frame, format='rgb24').to_ndarray()
                 found += 1
                 due = start_ns + found * period_ns
             if found < count:
