@@ -1,4 +1,4 @@
-"""A world model that hangs, sends garbage or dies in the midst of motion: the arms brake and hold at once."""
+"""What goes wrong in the midst of motion, in the world model or the simulation: the arms brake and hold at once."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from action_stage import CLOCK, HOME, MS, PROFILE, positions
+from action_stage import CLOCK, HOME, MS, PROFILE, chunk_of, positions, ramp
 from std_srvs.srv import Trigger
 from support import Graph
 
 from lingbot_va_msgs.msg import ActionChunk, ActionState, DualArmCommand, Episode
 from lingbot_va_ros import qos
 from lingbot_va_ros.bringup import Bringup
-from lingbot_va_ros.conversions import to_ns
+from lingbot_va_ros.conversions import to_ns, to_time
 from lingbot_va_ros.node_table import nodes
 from lingbot_va_ros.task_client import run_task
 
@@ -25,7 +25,7 @@ ALLOWED_NS = 100 * MS
 class Rig:
     """The whole graph on the simulated robot; the world model is apart, so that its end is not that of the others."""
 
-    def __init__(self, graph: Graph, brain: Bringup) -> None:
+    def __init__(self, graph: Graph, brain: Bringup | None = None) -> None:
         self.graph, self.brain = graph, brain
         self.commands = graph.collect('command', DualArmCommand, qos.COMMAND)
         self.states = graph.collect('action_state', ActionState, qos.LATCHED)
@@ -125,3 +125,21 @@ def test_when_the_world_model_is_killed_the_arms_hold(rig: Rig) -> None:
     rig.check_hold(len(rig.commands))
     assert np.abs(positions(rig.commands[-1:])[0] - HOME).max() < 1.5
     rig.finish()
+
+
+def test_when_the_simulation_is_reset_the_arms_brake_without_a_jump_and_a_fault_is_latched() -> None:
+    table = {spec.name: spec for spec in nodes(simulation=True)}
+    body, apart = [table['sim_bridge'], table['action']], 'apart'
+    with Graph('listener', namespace=apart) as graph, Bringup(body, namespace=apart, log=lambda line: None):
+        rig, chunk = Rig(graph), chunk_of(ramp(1.5, frames=4))
+        graph.node.create_publisher(Episode, 'episode', qos.LATCHED).publish(Episode(episode=1, task=1))
+        graph.wait_for(lambda: rig.commands and rig.commands[-1].episode == 1, what='the episode')
+        chunk.episode, chunk.header.stamp = 1, to_time(graph.node.get_clock().now().nanoseconds + 60 * MS)
+        graph.wait_for(lambda: rig.sender.get_subscription_count() == 2, what='the match')  # the rig is one
+        rig.sender.publish(chunk)
+        graph.wait_for(lambda: positions(rig.commands[-1:])[0, 0] > 1.2, what='a waist far from home')
+        moving = len(rig.commands)
+        assert graph.call('sim_bridge/reset', Trigger).success
+        rig.check_hold(moving)
+        graph.wait_for(lambda: rig.states[-1].state == ActionState.FAULT, what='the fault')
+        assert 'a joint does not follow' in rig.states[-1].reason
