@@ -111,11 +111,6 @@ class Timeline:
         return 0 if self.instant_ns is None else self.instant_ns - self.motion_ns
 
     @property
-    def left_ns(self) -> int:
-        """Motion that is still planned, waits in it included."""
-        return max(self._ends[-1] - self.motion_ns, 0) if self._ends else 0
-
-    @property
     def holding(self) -> bool:
         """Whether nothing is due now."""
         end, start = self._next(self._ends, self.motion_ns), self._next(self._starts, self.motion_ns)

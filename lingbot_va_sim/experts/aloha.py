@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from lingbot_va_core.robot import load_profile
 from lingbot_va_sim.aloha import START_ARM_POSE
 from lingbot_va_sim.experts.motion import ArmMotion, Pace, ToolPose
 from lingbot_va_sim.kinematics import ArmKinematics
 from lingbot_va_sim.simulation import Simulation
 
 ARM_JOINTS = tuple(name for name in START_ARM_POSE if name != 'gripper')
-TOOL = (0.1347, 0.0, 0.0)  # 2 cm behind the tips of the fingers, in the frame of gripper_link
 FORWARD = {'left': 0.0, 'right': np.pi}  # yaw of a tool in the start pose
 OPEN, CLOSED = 0.057, 0.021  # m of one finger; the limits of the drive. The fingers touch each other at 0.0224
 
@@ -18,12 +18,13 @@ def aloha_arms(simulation: Simulation, start: np.ndarray, pace: Pace) -> dict[st
     profile, model = simulation.profile, simulation.robot.model
     limits = {field: profile.limits(field) for field in ('velocity', 'acceleration')}
     index = {joint.name: i for i, joint in enumerate(profile.joints)}
+    tools = {arm.side: arm.end_effector for arm in load_profile('aloha').arms}  # whatever tools another profile has
     arms = {}
     for side, forward in FORWARD.items():
         own = [index[f'{side}_{name}'] for name in (*ARM_JOINTS, 'gripper')]
         joints = [f'vx300s_{side}/{name}' for name in ARM_JOINTS]
         arms[side] = ArmMotion(
-            ArmKinematics(model, joints, f'vx300s_{side}/gripper_link', TOOL),
+            ArmKinematics(model, joints, tools[side].tool_frame, tools[side].offset[:3]),
             start[own],
             limits['velocity'][own],
             limits['acceleration'][own],

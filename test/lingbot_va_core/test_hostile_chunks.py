@@ -7,63 +7,58 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingbot_va_core.action_layout import ActionLayout
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_core.command_filter import CommandFilter
-from lingbot_va_core.executed_log import ExecutedLog
+from lingbot_va_core.command_planner import CommandPlanner
 from lingbot_va_core.limits import JointLimits
-from lingbot_va_core.motion import MAX_PLANNED, ChunkError, Timeline
+from lingbot_va_core.motion import MAX_PLANNED, ChunkError
 from lingbot_va_core.robot import load_profile
 
 PROFILE = load_profile('aloha')
-LAYOUT = ActionLayout.from_channels(PROFILE.channels)
 LIMITS = JointLimits(*(PROFILE.limits(field) for field in ('lower', 'upper', 'velocity', 'acceleration')))
 HOME = PROFILE.limits('home')
 DT = PROFILE.clock.action_ns
 ROWS = PROFILE.clock.actions_per_latent
 T0 = 1_700_000_000_000_000_000
-PERIODS = 15
 
 
 class Loop:
     """What an action node does in a control period; each command is checked."""
 
     def __init__(self) -> None:
-        self.line = Timeline(LAYOUT, DT, ROWS, ramp_s=0.2)
-        self.log = ExecutedLog(self.line)
-        self.filter = CommandFilter(LIMITS, DT / NANOSECONDS)
-        self.filter.reset(HOME)
+        self.planner = CommandPlanner(PROFILE)
+        self.planner.arm(HOME)
+        self._now, self._before, self._velocity = T0, HOME, np.zeros(len(HOME))
         self.counts: Counter[str] = Counter()
         self.frames: list[int] = []
         self.tick()
 
+    @property
+    def ending(self) -> int:
+        """When all that is planned will be over, at full speed."""
+        line = self.planner.timeline
+        return line.instant_ns + (max(int(line.plan.due[-1]) - line.motion_ns, 0) if len(line.plan.due) else 0)
+
     def tick(self, elapsed: int = DT, speed: float = 1.0) -> None:
-        self.line.advance((self.line.instant_ns or T0) + elapsed, speed)
-        before, velocity = self.filter.position, self.filter.velocity
-        window = self.line.window(7)
-        if window is not None and self.filter.gross(window.values[0]).any():
+        self._now += elapsed
+        command = self.planner.step(self._now, speed)
+        if command.gross:
             self.counts['gross'] += 1  # a node latches a fault here
-            self.line.clear()
-            self.log.clear()
-            window = None
-        if window is None:
-            motion = self.filter.hold(PERIODS)
-        else:
-            motion = self.filter.follow(window.values, window.velocities, PERIODS)
-        path = np.vstack([before, motion.positions])
+            self.planner.drop()
+        path = np.vstack([self._before, self.planner.window.positions])
         speeds = np.diff(path, axis=0) / (DT / NANOSECONDS)
         assert np.all((path >= LIMITS.lower - 1e-9) & (path <= LIMITS.upper + 1e-9))
         assert np.all(np.abs(speeds) <= LIMITS.velocity + 1e-9)
-        change = np.abs(np.diff(np.vstack([velocity, speeds]), axis=0))
+        change = np.abs(np.diff(np.vstack([self._velocity, speeds]), axis=0))
         assert np.all(change <= LIMITS.acceleration * DT / NANOSECONDS + 1e-7)
-        for frame in self.log.add(motion.positions[0], bool(motion.limits.any()), speed == 0):
+        self._before, self._velocity = path[1], speeds[0]
+        for frame in command.frames:
             assert np.isfinite(frame.actions).all()
             assert sorted([frame.begin_ns, *frame.video_stamps]) == [frame.begin_ns, *frame.video_stamps]
             self.frames.append(frame.latent_index)
 
     def splice(self, *chunk: object) -> None:
         try:
-            splice = self.line.splice(*chunk, sent=self.filter.position if self.line.holding else None)
+            splice = self.planner.splice(*chunk)
         except ChunkError as error:
             assert len(str(error)) > 10
             self.counts['refused'] += 1
@@ -71,15 +66,15 @@ class Loop:
             self.counts['duplicate' if splice.duplicate else 'taken'] += 1
             if not splice.duplicate:
                 assert splice.late + splice.faded + splice.appended == len(chunk[3])
-        assert len(self.line.plan.due) <= MAX_PLANNED + ROWS
+        assert len(self.planner.timeline.plan.due) <= MAX_PLANNED + ROWS
 
 
 def hostile(random: np.random.Generator, loop: Loop, number: int) -> tuple:
     """A chunk, mostly bad in one way or another."""
     frames = int(random.integers(1, 5))
     actions = HOME + np.cumsum(random.normal(0, random.choice([0.001, 0.02, 0.5]), (frames * ROWS, len(HOME))), axis=0)
-    ending = loop.line.instant_ns + loop.line.left_ns
-    start = ending + int(random.choice([0, -1, 1, -DT, 5 * DT, -40 * DT, 10**9, -(10**10), 10**12, -ending, 2**61]))
+    offsets = [0, -1, 1, -DT, 5 * DT, -40 * DT, 10**9, -(10**10), 10**12, -loop.ending, 2**61]
+    start = loop.ending + int(random.choice(offsets))
     first = number + int(random.choice([0, 0, 0, 1, -1, -5, 100, -(2**31), 2**32]))
     dt = int(random.choice([DT, DT, DT, 2 * DT, 10**9, 0, -DT, 1, 2**62]))
     chunk = number + int(random.choice([0, 0, 0, -1, -10, 3]))
@@ -110,16 +105,15 @@ def test_no_chunk_breaks_a_limit_or_anything_else(seed: int) -> None:
             sent += 1
         loop.tick(int(random.choice([DT, DT, DT // 3, 2 * DT, 0, 50 * DT])), float(random.choice([1, 1, 0.3, 0])))
         if random.random() < 0.02:
-            loop.line.clear()
-            loop.log.clear()
+            loop.planner.drop()
     assert sent > 2000
     assert loop.counts['taken'] + loop.counts['refused'] + loop.counts['duplicate'] == sent
     assert min(loop.counts[name] for name in ('taken', 'refused', 'duplicate', 'gross')) > 0
     loop.tick()
-    loop.line.clear()
+    loop.planner.drop()
     for _ in range(12):
         loop.tick()
-    assert not loop.filter.velocity.any()
+    assert loop.planner.at_rest
 
 
 @settings(max_examples=12, deadline=None)
@@ -133,7 +127,7 @@ def test_seams_stay_within_the_limits(seed: int) -> None:
         phase = random.uniform(0, 2 * np.pi, len(HOME))
         wave = np.sin(phase + random.uniform(0.02, 0.1) * np.arange(frames * ROWS)[:, None])
         reach = 0.25 * np.minimum(LIMITS.upper - HOME, HOME - LIMITS.lower)
-        start = loop.line.instant_ns + loop.line.left_ns + int(random.integers(-10, 10)) * DT
+        start = loop.ending + int(random.integers(-10, 10)) * DT
         overlap = int(random.integers(0, 2)) if number else 0
         dt = int(random.choice([DT, DT, 1.5 * DT]))
         loop.splice(first - overlap, start, dt, HOME + reach * wave, number)
@@ -142,6 +136,6 @@ def test_seams_stay_within_the_limits(seed: int) -> None:
             loop.tick(int(random.integers(DT - 10**6, DT + 10**6)), float(random.choice([1, 1, 0.4, 0])))
     assert loop.counts['taken'] == 4
     assert not loop.counts['gross']
-    while not loop.line.holding or loop.line.left_ns:
+    while not loop.planner.timeline.holding or loop.ending > loop.planner.timeline.instant_ns:
         loop.tick()
     assert loop.frames == list(range(1, first))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lingbot_va_core.robot import load_profile
-from lingbot_va_sim.experts.aloha import ARM_JOINTS, TOOL
+from lingbot_va_sim.experts.aloha import ARM_JOINTS
 from lingbot_va_sim.kinematics import ArmKinematics, UnreachableError, rotation_vector
 from lingbot_va_sim.simulation import Simulation
 
@@ -13,8 +13,9 @@ START = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0])
 
 @pytest.fixture(scope='module')
 def arm() -> ArmKinematics:
-    model = Simulation(load_profile('aloha'), 'transfer_cube').robot.model
-    return ArmKinematics(model, [f'vx300s_right/{name}' for name in ARM_JOINTS], 'vx300s_right/gripper_link', TOOL)
+    profile = load_profile('aloha')
+    model, tool = Simulation(profile, 'transfer_cube').robot.model, profile.arms[1].end_effector
+    return ArmKinematics(model, [f'vx300s_right/{name}' for name in ARM_JOINTS], tool.tool_frame, tool.offset[:3])
 
 
 def test_angles_come_back_from_the_pose_that_they_make(arm):
