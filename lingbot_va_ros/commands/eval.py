@@ -47,8 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--disturb',
         nargs='?',
         const='reach',
-        choices=('reach', 'grasp'),
-        help='nudge the object by 5 cm during the reach, or (grasp) take it out of the gripper after the first lift',
+        choices=('reach', 'grasp', 'tool'),
+        help='nudge the object by 5 cm during the reach, or take it out of the gripper after the first lift (grasp), '
+        'or push the hand during the reach (tool)',
     )
     parser.add_argument(
         '--time-limit', type=float, default=20.0, metavar='S', help='of an episode, in s (default: %(default)s)'

@@ -105,6 +105,46 @@ def test_a_nudged_cube_stays_within_the_range_of_starts(plant):
         assert (after > np.array(item.low[:2]) - 0.015).all() and (after < np.array(item.high[:2]) + 0.015).all()
 
 
+def test_a_push_moves_the_tool_for_a_while_and_leaves_nothing_behind(plant):
+    data, still = plant.simulation.data, draw_disturbance('tool', 4)
+    plant.begin(0, still)
+    before, moved = data.body('vx300s_right/gripper_link').xpos.copy(), []
+    still._nearness = 1.1  # from the first step on
+    for _ in range(60):
+        plant.step()
+        moved.append(float(np.linalg.norm(data.body('vx300s_right/gripper_link').xpos - before)))
+        pushed = plant.steps <= 20
+        assert np.linalg.norm(data.xfrc_applied) == pytest.approx(60.0 if pushed else 0.0)
+    assert plant.disturbed_at == 1
+    assert 0.005 < max(moved) < 0.05 and moved[-1] < 0.002
+
+
+def test_a_push_does_not_outlast_its_episode(plant):
+    ends = []
+    for disturbed in (False, True):
+        if disturbed:
+            shove = draw_disturbance('tool', 0)
+            plant.begin(1, shove)
+            shove._nearness = 1.1
+            plant.step()
+            assert plant.simulation.data.xfrc_applied.any()
+        plant.begin(2)
+        for _ in range(10):
+            plant.step()
+        ends.append(plant.simulation.data.qpos.copy())
+    assert np.array_equal(*ends)
+
+
+def test_the_expert_overcomes_a_push(plant):
+    plant.begin(3, draw_disturbance('tool', 3))
+    expert = find_expert('aloha', 'transfer_cube')(plant.simulation, np.random.default_rng(3))
+    for target, _ in expert.run():
+        plant.command(target)
+        plant.step()
+    assert plant.disturbed_at is not None and 0 < plant.disturbed_at < 100
+    assert plant.simulation.held
+
+
 def test_a_lifted_cube_is_put_back_on_the_table_once(plant, commands):
     replay(plant, commands, 'naive', 100, Removal(np.random.default_rng(0)))
     assert plant.disturbed_at is not None and plant.disturbed_at > 50
