@@ -91,6 +91,19 @@ class Listener:
         assert second.first_latent_index == first.first_latent_index + first.latent_frames
         return again.episode
 
+    def goes_on_after(self, fault: Callable[[ActionChunk], None], chunks: int = 2) -> int:
+        """Start a task, cause a fault at the last of so many chunks, and check that the task goes on; then cancel it.
+
+        Returns:
+            The episode that ended by the fault.
+        """
+        episode = self.start_task()
+        fault(self.chunks_of(episode, chunks)[-1])
+        again = self.recovered(episode)
+        assert self.finish_task().outcome == 'canceled'
+        self.assert_arms_held_before(again)
+        return episode
+
     def assert_arms_held_before(self, episode: int) -> None:
         """Check that all motion was within the limits, and at rest when the first chunk of an episode began."""
         positions = np.array([PROFILE.from_universal(command.values) for command in self.commands], dtype=float)
@@ -200,31 +213,30 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Listener, Ca
 @pytest.mark.parametrize('outage_s', [0.5, 10.0])
 def test_after_a_camera_outage_the_task_goes_on(rig: tuple, outage_s: float) -> None:
     listener, cameras, _ = rig
-    episode = listener.start_task()
-    begin = to_ns(listener.chunks_of(episode, 3)[-1].header.stamp)
-    cameras.outage = (begin + CLOCK.video_ns, begin + CLOCK.video_ns + round(outage_s * SECOND))
-    again = listener.recovered(episode)
+
+    def cover(chunk: ActionChunk) -> None:
+        begin = to_ns(chunk.header.stamp) + CLOCK.video_ns
+        cameras.outage = (begin, begin + round(outage_s * SECOND))
+
+    episode = listener.goes_on_after(cover, chunks=3)
     assert [each.missing for each in listener.latents if each.episode == episode].count(True) == 1
-    assert listener.finish_task().outcome == 'canceled'
-    listener.assert_arms_held_before(again)
 
 
 def test_when_a_report_of_executed_actions_is_lost_the_task_goes_on(rig: tuple) -> None:
     listener, _, _ = rig
-    episode = listener.start_task()
-    second = listener.chunks_of(episode, 2)[-1]
-    # What comes after a lost report: one that is further than perception and world model know.
-    listener.executed.publish(
-        ExecutedActions(
-            episode=episode,
-            latent_index=second.first_latent_index + 1,
-            actions=second.actions[: 16 * 30],
-            video_stamps=[second.header.stamp] * 4,
+
+    def report_too_far(chunk: ActionChunk) -> None:
+        """What comes after a lost report: one that is further than perception and world model know."""
+        listener.executed.publish(
+            ExecutedActions(
+                episode=chunk.episode,
+                latent_index=chunk.first_latent_index + 1,
+                actions=chunk.actions[: 16 * 30],
+                video_stamps=[chunk.header.stamp] * 4,
+            )
         )
-    )
-    again = listener.recovered(episode)
-    listener.finish_task()
-    listener.assert_arms_held_before(again)
+
+    listener.goes_on_after(report_too_far)
 
 
 def test_a_reset_while_a_chunk_is_computed_ends_the_task_and_nothing_of_it_remains(rig: tuple) -> None:
@@ -248,13 +260,12 @@ def test_a_reset_while_a_chunk_is_computed_ends_the_task_and_nothing_of_it_remai
 
 def test_when_perception_is_killed_it_is_started_again_and_the_task_goes_on(rig: tuple) -> None:
     listener, _, bringup = rig
-    episode = listener.start_task()
-    listener.chunks_of(episode, 2)
     killed = bringup.pids['perception']
-    os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: bringup.respawns.get('perception') == 1, PATIENCE_S, 'a new start')
-    again = listener.recovered(episode)
+
+    def kill(chunk: ActionChunk) -> None:
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: bringup.respawns.get('perception') == 1, PATIENCE_S, 'a new start')
+
+    listener.goes_on_after(kill)
     assert bringup.active.is_set()
     assert bringup.pids['perception'] != killed
-    assert listener.finish_task().outcome == 'canceled'
-    listener.assert_arms_held_before(again)
