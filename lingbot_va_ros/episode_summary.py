@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,9 +134,3 @@ def _percentiles(
     if largest:
         found['max'] = float(np.max(values)) if len(values) else None
     return found
-
-
-def summarize_folder(path: Path) -> dict[str, Any]:
-    """Summarize the bag in a folder; raises EpisodeBagError when it is none, or holds no episode."""
-    with EpisodeBag(path) as bag:
-        return summarize(bag)

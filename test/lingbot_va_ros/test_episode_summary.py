@@ -1,12 +1,20 @@
 """The summary of a bag whose numbers are known."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from recorded_episode import ACTIONS, DT, INSTRUCTION, LATENT, ORIGIN, START, VIDEO, Chunk, RecordedEpisode
 
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_msgs.msg import Episode
-from lingbot_va_ros.episode_bag import EpisodeBagError
-from lingbot_va_ros.episode_summary import summarize_folder
+from lingbot_va_ros.episode_bag import EpisodeBag, EpisodeBagError
+from lingbot_va_ros.episode_summary import summarize
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    with EpisodeBag(folder) as bag:
+        return summarize(bag)
 
 
 def follow(bag: RecordedEpisode, chunk: int, at_ns: int, late: int = 0) -> None:
@@ -43,7 +51,7 @@ def sync_episode(path, late: int = 0, **options) -> None:
 
 def test_numbers_of_an_episode_in_sync_mode(tmp_path):
     sync_episode(tmp_path / 'bag')
-    summary = summarize_folder(tmp_path / 'bag')
+    summary = summary_of(tmp_path / 'bag')
     ticks = 10 + ACTIONS + 15 + ACTIONS
     expected = {
         'success': False, 'robot': 'aloha', 'task': 'transfer_cube', 'instruction': INSTRUCTION, 'mode': 'sync',
@@ -62,7 +70,7 @@ def test_numbers_of_an_episode_in_sync_mode(tmp_path):
 
 def test_pauses_of_sync_mode_are_not_starvation_but_lost_actions_are(tmp_path):
     sync_episode(tmp_path / 'bag', late=8)
-    summary = summarize_folder(tmp_path / 'bag')
+    summary = summary_of(tmp_path / 'bag')
     assert summary['held_ticks'] == 25 + 8
     assert summary['starved_ticks'] == 8
 
@@ -77,7 +85,7 @@ def test_in_asynchronous_modes_every_hold_after_the_first_chunk_began_is_starvat
     follow(bag, 1, at, late=6)
     bag.announce(at + ACTIONS * DT)
     bag.close()
-    summary = summarize_folder(tmp_path / 'bag')
+    summary = summary_of(tmp_path / 'bag')
     assert (summary['mode'], summary['held_ticks'], summary['starved_ticks']) == ('fdm', 18, 6)
 
 
@@ -96,7 +104,7 @@ def test_the_episodes_of_a_task_are_one_summary_and_the_hold_between_them_is_no_
     follow(bag, 1, at)
     bag.announce(at + ACTIONS * DT)
     bag.close()
-    summary = summarize_folder(tmp_path / 'bag')
+    summary = summary_of(tmp_path / 'bag')
     assert (summary['chunks'], summary['restarts']) == (3, 1)
     assert (summary['held_ticks'], summary['starved_ticks']) == (39, 4)
     assert summary['chunk_margin_ms'] == pytest.approx({'p1': 40.0, 'p50': 40.0})
@@ -109,7 +117,7 @@ def test_a_slow_command_shows_in_the_periods(tmp_path):
     hold(bag, at + 3 * DT, 1)
     bag.announce(at + 4 * DT)
     bag.close()
-    summary = summarize_folder(tmp_path / 'bag')
+    summary = summary_of(tmp_path / 'bag')
     assert summary['command_period_ms']['max'] == pytest.approx(80.0)
     assert summary['command_period_ms']['p50'] == pytest.approx(20.0)
     assert summary['command_rate_hz'] == pytest.approx(101 / 2.08)
@@ -121,7 +129,7 @@ def test_success_counts_within_the_episode(tmp_path):
     bag.success(START + 5 * DT, True)
     bag.announce(at)
     bag.close()
-    assert summarize_folder(tmp_path / 'bag')['success'] is True
+    assert summary_of(tmp_path / 'bag')['success'] is True
 
 
 def test_what_is_not_in_the_bag_is_none_and_a_missing_end_is_the_last_command(tmp_path):
@@ -129,7 +137,7 @@ def test_what_is_not_in_the_bag_is_none_and_a_missing_end_is_the_last_command(tm
     hold(bag, START, 50)
     bag.announce(None)
     bag.close()
-    summary = summarize_folder(tmp_path / 'bag')
+    summary = summary_of(tmp_path / 'bag')
     assert summary['episode_s'] == pytest.approx(49 * 0.02)
     assert summary['chunks'] == 0 and summary['chunk_motion_ms'] is None and summary['model'] is None
     assert summary['chunk_latency_ms'] == {'p50': None, 'p99': None}
@@ -138,7 +146,7 @@ def test_what_is_not_in_the_bag_is_none_and_a_missing_end_is_the_last_command(tm
 
 def test_topics_of_a_namespace_are_found(tmp_path):
     sync_episode(tmp_path / 'bag', namespace='cell_1')
-    assert summarize_folder(tmp_path / 'bag')['chunks'] == 2
+    assert summary_of(tmp_path / 'bag')['chunks'] == 2
 
 
 def test_a_rate_of_a_camera_that_missed_frames(tmp_path):
@@ -146,14 +154,14 @@ def test_a_rate_of_a_camera_that_missed_frames(tmp_path):
     bag.images(21, skip=(3, 4, 5, 6))
     bag.announce(ORIGIN + 21 * VIDEO)
     bag.close()
-    assert summarize_folder(tmp_path / 'bag')['camera_hz']['cam_high'] == pytest.approx(12.5 * 16 / 20)
+    assert summary_of(tmp_path / 'bag')['camera_hz']['cam_high'] == pytest.approx(12.5 * 16 / 20)
 
 
 @pytest.mark.parametrize('make', [lambda path: None, lambda path: path.mkdir()])
 def test_what_is_no_bag_is_named(tmp_path, make):
     make(tmp_path / 'bag')
     with pytest.raises(EpisodeBagError, match='not a complete rosbag2 bag'):
-        summarize_folder(tmp_path / 'bag')
+        summary_of(tmp_path / 'bag')
 
 
 def test_a_bag_without_an_episode_is_named(tmp_path):
@@ -161,4 +169,4 @@ def test_a_bag_without_an_episode_is_named(tmp_path):
     bag.command(START, episode=0)
     bag.close()
     with pytest.raises(EpisodeBagError, match='holds no episode'):
-        summarize_folder(tmp_path / 'bag')
+        summary_of(tmp_path / 'bag')
