@@ -1,4 +1,4 @@
-"""AdamW with its learning-rate schedule, clipped gradients and a moving average of the weights."""
+"""AdamW, or Muon beside it, with its learning-rate schedule, clipped gradients and a moving average of the weights."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -32,14 +32,28 @@ class Optimizer:
     def __init__(self, module: nn.Module, settings: OptimizerSettings, steps: int) -> None:
         self._settings, self._steps = settings, steps
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        matrices = [p for name, p in self.parameters.items() if _decays(name, p)]
+        hidden = [name for name, p in self.parameters.items() if settings.muon and _hidden(name, p)]
+        matrices = [p for name, p in self.parameters.items() if _decays(name, p) and name not in hidden]
         others = [p for name, p in self.parameters.items() if not _decays(name, p)]
-        self._adam = torch.optim.AdamW(
-            [{'params': matrices, 'weight_decay': settings.weight_decay}, {'params': others, 'weight_decay': 0.0}],
-            lr=settings.lr,
-            betas=settings.betas,
-            fused=True,
-        )
+        self._optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                [{'params': matrices, 'weight_decay': settings.weight_decay}, {'params': others, 'weight_decay': 0.0}],
+                lr=settings.lr,
+                betas=settings.betas,
+                fused=True,
+            )
+        ]
+        if hidden:
+            if any(isinstance(self.parameters[name], DTensor) for name in hidden):
+                raise TrainingError('optimizer.muon needs whole matrices; train in one process, or without it')
+            own = [self.parameters[name] for name in hidden]
+            # Steps as long as those of AdamW, so that both have one learning rate.
+            self._optimizers.append(
+                torch.optim.Muon(
+                    own, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn='match_rms_adamw'
+                )
+            )
+        self._hidden = set(hidden)
         self.average = self.parameters
         if settings.ema:
             self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -60,10 +74,11 @@ class Optimizer:
                 f'the norm of the gradients is {norm} at step {step + 1}; lower optimizer.lr, in another folder'
             )
         rate = learning_rate(step, self._steps, self._settings)
-        for group in self._adam.param_groups:
-            group['lr'] = rate
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group['lr'] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if self._settings.ema:
             decay = min(self._settings.ema, (1 + step) / (10 + step))
             averages, weights = (
@@ -91,7 +106,7 @@ class Optimizer:
         if self.average is not self.parameters:
             tensors |= {f'average.{name}': average for name, average in self.average.items()}
         for name, parameter in self.parameters.items():
-            own = self._adam.state.get(parameter) or self._fresh(parameter)
+            own = self._optimizer(name).state.get(parameter) or self._fresh(name)
             tensors |= {f'{key}.{name}': value for key, value in own.items()}
         return {name: _local(tensor) for name, tensor in tensors.items()}
 
@@ -101,7 +116,7 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             if self.average is not self.parameters:
                 _local(self.average[name]).copy_(tensors[f'average.{name}'])
-            self._adam.state[parameter] = own = self._fresh(parameter)
+            self._optimizer(name).state[parameter] = own = self._fresh(name)
             for key, value in own.items():
                 _local(value).copy_(tensors[f'{key}.{name}'])
 
@@ -109,8 +124,14 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             _local(parameter.detach()).copy_(_local(values[name]))
 
-    def _fresh(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The state of AdamW before its first step."""
+    def _optimizer(self, name: str) -> torch.optim.Optimizer:
+        return self._optimizers[name in self._hidden]
+
+    def _fresh(self, name: str) -> dict[str, Tensor]:
+        """The state of a parameter's optimiser before its first step."""
+        parameter = self.parameters[name]
+        if name in self._hidden:
+            return {'momentum_buffer': torch.zeros_like(parameter)}
         return {
             'step': torch.zeros((), device=parameter.device),
             'exp_avg': torch.zeros_like(parameter),
@@ -120,6 +141,11 @@ class Optimizer:
 
 def _decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim > 1 and not name.endswith('scale_shift_table')
+
+
+def _hidden(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix between hidden layers, which Muon is for."""
+    return parameter.ndim == 2 and 'blocks.' in name and not name.endswith('scale_shift_table')
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -51,6 +51,8 @@ class OptimizerSettings:
         clip: largest norm of all gradients together.
         ema: decay of the moving average of weights, which is what a checkpoint holds; 0: none. Early on it is
             smaller, (1 + step) / (10 + step), so that the first weights are forgotten.
+        muon: the matrices of the transformer's blocks follow Muon (momentum made orthogonal; Jordan et al., 2024), at
+            the same learning rate and weight decay; everything else AdamW. In one process only.
     """
 
     lr: float = 1e-3
@@ -61,6 +63,7 @@ class OptimizerSettings:
     final: float = 0.0
     clip: float = 2.0
     ema: float = 0.99
+    muon: bool = False
 
     def __post_init__(self) -> None:
         require(self.lr > 0 and self.clip > 0, f'lr is {self.lr} and clip {self.clip}; both must be above 0')

@@ -61,3 +61,47 @@ def test_gradients_that_are_not_finite_change_nothing(value: float) -> None:
 def test_decays_out_of_range_are_refused() -> None:
     with pytest.raises(TrainingError, match=r'ema 1.0; all must be at least 0 and below 1'):
         OptimizerSettings(ema=1.0)
+
+
+def hidden_and_other() -> nn.ModuleDict:
+    torch.manual_seed(0)
+    return nn.ModuleDict({'blocks': nn.ModuleList([nn.Linear(4, 4)]), 'head': nn.Linear(4, 4)})
+
+
+def give_gradients(module: nn.Module, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    for parameter in module.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def test_muon_moves_the_matrices_of_the_blocks_alike_in_all_directions() -> None:
+    settings = OptimizerSettings(muon=True, lr=0.1, warmup=0, weight_decay=0.0, ema=0.0)
+    moved = []
+    for scale in (1.0, 100.0):
+        module = hidden_and_other()
+        before = module['blocks'][0].weight.detach().clone()
+        optimizer = Optimizer(module, settings, steps=10)
+        give_gradients(module, 0)
+        module['blocks'][0].weight.grad[0] *= scale  # one direction of the gradient outweighs the others
+        optimizer.step(0)
+        moved.append(module['blocks'][0].weight.detach() - before)
+    for change in moved:
+        lengths = torch.linalg.svdvals(change)
+        assert lengths.max() < 2 * lengths.min() and lengths.max() < 0.1
+    assert 'momentum_buffer.blocks.0.weight' in optimizer.state() and 'exp_avg.head.weight' in optimizer.state()
+
+
+@pytest.mark.parametrize('muon', [False, True])
+def test_what_was_saved_goes_on_bit_by_bit(muon: bool) -> None:
+    settings = OptimizerSettings(muon=muon, warmup=0)
+    module, again = hidden_and_other(), hidden_and_other()
+    optimizer, restored = Optimizer(module, settings, steps=10), Optimizer(again, settings, steps=10)
+    for step in range(3):
+        give_gradients(module, step)
+        optimizer.step(step)
+    restored.load({name: tensor.clone() for name, tensor in optimizer.state().items()})
+    for step in range(3, 6):
+        for own, own_module in ((optimizer, module), (restored, again)):
+            give_gradients(own_module, step)
+            own.step(step)
+    assert all(torch.equal(tensor, restored.state()[name]) for name, tensor in optimizer.state().items())
