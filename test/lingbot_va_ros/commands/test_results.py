@@ -84,9 +84,9 @@ def test_another_checkpoint_is_measured_anew_and_a_card_alone_is_not(folder: Pat
     ],
 )
 def test_a_suite_that_cannot_be_run_is_refused(
-    suite: str, problem: str, folder: Path, capsys: pytest.CaptureFixture
+    suite: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (folder / 'suite.yaml').write_text(suite)
-    assert results() == 2
+    (tmp_path / 'suite.yaml').write_text(suite)
+    assert main(['results', '--suite', str(tmp_path / 'suite.yaml')]) == 2
     error = capsys.readouterr().err
     assert problem in error and error.count('\n') == 1
