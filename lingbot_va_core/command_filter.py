@@ -158,8 +158,9 @@ class CommandFilter:
         What `step` would do one by one, where no limit matters; all periods at once are many times faster.
         """
         limits, dt, step = self._limits, self._dt, self._velocity_step
-        needed = np.diff(targets, axis=0, prepend=self.position[None]) / dt
-        change = np.diff(needed, axis=0, prepend=self.velocity[None])
+        needed = _steps(self.position, targets)
+        needed /= dt
+        change = _steps(self.velocity, needed)
         speed = np.abs(needed)
         braking = np.where(speed > step, speed * speed / (2 * limits.acceleration) - speed * dt / 2 + self._rounding, 0)
         possible = (
@@ -210,6 +211,14 @@ def stopping_path(
     lost = np.arange(1, steps + 1)[:, None] * velocity_step
     velocities = np.copysign(np.maximum(np.abs(velocity) - lost, 0), velocity)
     return position + np.cumsum(velocities, axis=0) * dt
+
+
+def _steps(first: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the differences from row to row [n, joints], the first one from `first`; np.diff would copy the rows."""
+    steps = np.empty_like(rows)
+    np.subtract(rows[0], first, out=steps[0])
+    np.subtract(rows[1:], rows[:-1], out=steps[1:])
+    return steps
 
 
 def _clip(values: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

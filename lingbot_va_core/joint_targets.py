@@ -58,6 +58,7 @@ class JointTargets:
             if arm.needs_ik:
                 solver.set_limits(JointLimits(*(values[at] for values in vars(limits).values())), dt)
                 self._solved.append((slice(first, first + 7), solver, at))
+        self._same = self._columns.tolist() == self._acting.tolist() == list(range(self._joints))
 
     def targets(self, values: np.ndarray, velocities: np.ndarray, sent: np.ndarray) -> Targets:
         """Return joint targets for action vectors [periods, values] and their velocities.
@@ -67,6 +68,8 @@ class JointTargets:
             velocities: of the values.
             sent: the last command as a joint vector [joints], from where poses are tracked.
         """
+        if self._same:  # an action vector is a joint vector
+            return Targets(values, velocities, self._unlimited)
         goes_on = len(values) > SOLVED_AHEAD
         if self._solved:
             values, velocities = values[:SOLVED_AHEAD], velocities[:SOLVED_AHEAD]
