@@ -102,7 +102,7 @@ def rest(bench: ActionBench) -> np.ndarray:
     return position.copy()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     size=st.sampled_from([0.05, 0.3, 1.0]),
