@@ -18,6 +18,8 @@ from lingbot_va_core.robot import RobotProfile, load_profile, parse_profile
 from lingbot_va_ros.bag_recovery import is_incomplete, recover_bag
 from lingbot_va_ros.message_types import message_types
 
+SPARE_BYTES = 16
+
 
 class BagReadError(ValueError):
     """A bag that cannot be read or used; the message names the bag and, where it applies, topic and time."""
@@ -84,6 +86,18 @@ class Bag:
         if not any(topic.count for topic in self.topics.values()):
             raise BagReadError(f'{self.path} holds no message')
 
+    def _decode(self, data: bytes, kind: str) -> Any:
+        """Decode a message, also one that `serialize_message` made: it leaves some bytes of its estimate behind."""
+        if not self._reader.is2:
+            return self._reader.deserialize(data, kind)
+        store = self._reader.typestore
+        definition = store.get_msgdef(kind)
+        decode = definition.deserialize_cdr_le if data[1] else definition.deserialize_cdr_be
+        message, size = decode(data[4:], 0, definition.cls, store)
+        if len(data) - 4 - size > SPARE_BYTES:
+            raise ValueError(f'it has {len(data)} bytes, of which {size + 4} belong to it')
+        return message
+
     def _remedy(self) -> str:
         if self.path.is_dir() and not any(self.path.glob('*.mcap')):
             return ''
@@ -147,7 +161,7 @@ class Bag:
                 raise BagReadError(f'{self.path} is damaged{place}: {reason(error)}{self._remedy()}') from error
             last = f'{connection.topic} at {instant(log_ns)}'
             try:
-                message = self._reader.deserialize(data, connection.msgtype)
+                message = self._decode(data, connection.msgtype)
             except Exception as error:  # whatever a wrong layout leads to
                 raise BagReadError(
                     f'{self.path}: the message on {last} cannot be read as {connection.msgtype}: {reason(error)}'

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lingbot_va_ros.episode_bag import EpisodeBag, EpisodeBagError, nanoseconds
+from lingbot_va_ros.bag import nanoseconds
+from lingbot_va_ros.episode_bag import EpisodeBag
+from lingbot_va_ros.images import to_rgb
 
-CHANNELS = {'rgb8': (0, 1, 2), 'bgr8': (2, 1, 0), 'rgba8': (0, 1, 2), 'bgra8': (2, 1, 0), 'mono8': (0, 0, 0)}
-DEPTHS = {'rgb8': 3, 'bgr8': 3, 'rgba8': 4, 'bgra8': 4, 'mono8': 1}
 PATIENCE = 4  # video frames to wait for the slowest camera
 
 
@@ -58,13 +58,3 @@ def camera_frames(bag: EpisodeBag) -> Iterator[CameraFrame]:
             yield emit()
     while waiting:
         yield emit()
-
-
-def to_rgb(image: Any) -> np.ndarray:
-    """Return a sensor_msgs/Image as uint8 RGB [H, W, 3]; raises EpisodeBagError for an encoding that is not 8 bit."""
-    if image.encoding not in CHANNELS:
-        raise EpisodeBagError(f"an image has the encoding '{image.encoding}'; known are {', '.join(CHANNELS)}")
-    depth = DEPTHS[image.encoding]
-    rows = np.frombuffer(image.data, dtype=np.uint8).reshape(image.height, image.step)
-    pixels = rows[:, : image.width * depth].reshape(image.height, image.width, depth)
-    return np.ascontiguousarray(pixels[..., CHANNELS[image.encoding]])

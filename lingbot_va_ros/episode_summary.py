@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_ros.episode_bag import EpisodeBag, nanoseconds
+from lingbot_va_ros.bag import nanoseconds
+from lingbot_va_ros.episode_bag import EpisodeBag
 
 HOLD = -1  # DualArmCommand.action_index
 MILLISECOND = NANOSECONDS // 1000

@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.robot import Camera
 from lingbot_va_ros.atomic import replaced
+from lingbot_va_ros.bag import BagReadError, nanoseconds
 from lingbot_va_ros.camera_frames import CameraFrame, camera_frames
-from lingbot_va_ros.episode_bag import EpisodeBag, EpisodeBagError, nanoseconds
+from lingbot_va_ros.episode_bag import EpisodeBag
 from lingbot_va_ros.imagined_video import ImaginedFrame, imagined_frames, load_recorded_model
 
 HOLD = -1  # DualArmCommand.action_index
@@ -30,7 +31,7 @@ def write_video(bag: EpisodeBag, path: Path) -> int:
     """Write the film of an open bag's episode as MP4 (H.264, yuv420p) and return its number of frames.
 
     Raises:
-        EpisodeBagError: the bag holds no image of the reference camera, or the model that imagined is not to be had.
+        BagReadError: the bag holds no image of the reference camera, or the model that imagined is not to be had.
     """
     model = load_recorded_model(bag)
     label = 'imagined' if bag.notes.get('checkpoint') else 'imagined (untrained)'
@@ -45,7 +46,7 @@ def write_video(bag: EpisodeBag, path: Path) -> int:
     with replaced(path) as temporary:
         count = _encode(pictures, layout.size, rate, temporary)
         if not count:
-            raise EpisodeBagError(f'{bag.path} holds no image of {bag.profile.cameras[0].name} within the episode')
+            raise BagReadError(f'{bag.path} holds no image of {bag.profile.cameras[0].name} within the episode')
     return count
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from lingbot_va_core.checkpoint import WorldModel, load_model
 from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.streaming import StreamingDecoder
-from lingbot_va_ros.episode_bag import EpisodeBag, EpisodeBagError, nanoseconds
+from lingbot_va_ros.bag import BagReadError, nanoseconds
+from lingbot_va_ros.episode_bag import EpisodeBag
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def load_recorded_model(bag: EpisodeBag) -> WorldModel:
     """Load the model whose name the episode's chunks carry.
 
     Raises:
-        EpisodeBagError: the bag's notes lead to a model of another name.
+        BagReadError: the bag's notes lead to a model of another name.
         CheckpointError, ConfigError: the model cannot be loaded.
     """
     notes = bag.notes
@@ -39,7 +40,7 @@ def load_recorded_model(bag: EpisodeBag) -> WorldModel:
     )
     named = {chunk.model for _, _, chunk in bag.in_episode('action_chunk')} - {model.name}
     if named:
-        raise EpisodeBagError(f"{bag.path} was recorded with the model '{named.pop()}', not with '{model.name}'")
+        raise BagReadError(f"{bag.path} was recorded with the model '{named.pop()}', not with '{model.name}'")
     return model
 
 
@@ -51,7 +52,7 @@ def imagined_frames(bag: EpisodeBag, model: WorldModel) -> Iterator[ImaginedFram
     belongs to the instant at which its real counterpart was seen, or else to the one that the chunk foresaw.
 
     Raises:
-        EpisodeBagError: a latent frame does not have the model's shape.
+        BagReadError: a latent frame does not have the model's shape.
     """
     real = {(frame.episode, frame.index): frame for _, _, frame in bag.in_episode('latents') if not frame.missing}
     imagined: dict[tuple[int, int], list[tuple[int, Any]]] = {}
@@ -95,6 +96,6 @@ def _tensor(frame: Any, model: WorldModel) -> Tensor:
     """Return the latents of a message, float32 [1, C, h, w]."""
     shape = (frame.channels, frame.height, frame.width)
     if shape != model.config.latent_shape:
-        raise EpisodeBagError(f'a latent frame is {shape}, but the model {model.name} has {model.config.latent_shape}')
+        raise BagReadError(f'a latent frame is {shape}, but the model {model.name} has {model.config.latent_shape}')
     values = np.frombuffer(frame.data.tobytes(), dtype='<f2').astype(np.float32)
     return torch.from_numpy(values.reshape(1, *shape))

@@ -3,10 +3,8 @@
 import time
 from functools import partial
 
-import cv2
 import numpy as np
 import torch
-from cv_bridge import CvBridge, CvBridgeError
 from sensor_msgs.msg import Image
 
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
@@ -17,6 +15,7 @@ from lingbot_va_core.streaming import StreamingDecoder, StreamingEncoder
 from lingbot_va_msgs.msg import Episode, ExecutedActions, LatentFrame
 from lingbot_va_ros import qos
 from lingbot_va_ros.conversions import MessageError, latent_array, latent_message, missing_latent_message, to_ns
+from lingbot_va_ros.images import ImageError, to_rgb
 from lingbot_va_ros.imagined_images import ImaginedImages
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, run
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, declare_choice, load
@@ -58,7 +57,6 @@ class PerceptionNode(ManagedNode):
         blank = [np.zeros((camera.height, camera.width, 3), np.uint8) for camera in profile.cameras]
         self._encoder.encode([blank])
         self._encoder.encode([blank] * VIDEO_FRAMES_PER_LATENT)
-        self._bridge = CvBridge()
         self._publisher = self.publisher(LatentFrame, 'latents', qos.STREAM)
         self._latent_shape = model.config.latent_shape
         self._imagined = ImaginedImages(
@@ -151,17 +149,13 @@ class PerceptionNode(ManagedNode):
                 f'{self._profile.name} says {camera.width}x{camera.height}; correct one of them'
             )
         try:
-            self._rgb(image)
-        except (CvBridgeError, cv2.error, ValueError, TypeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            to_rgb(image)
+        except ImageError as error:
             return (
                 f"{camera.image_topic} sends images of encoding '{image.encoding}' ({len(image.data)} bytes) that "
-                f'cannot be converted to rgb8 ({reason}); publish rgb8 or bgr8'
+                f'cannot be converted to rgb8 ({error}); publish rgb8 or bgr8'
             )
         return ''
-
-    def _rgb(self, image: Image) -> np.ndarray:
-        return self._bridge.imgmsg_to_cv2(image, 'rgb8')
 
     def _advance(self) -> None:
         """Take what the sampler has; called with every input, and by a timer, which notices when there is none."""
@@ -194,7 +188,7 @@ class PerceptionNode(ManagedNode):
     def _encode(self) -> None:
         started = time.perf_counter()
         group, self._frames = self._frames, []
-        images = [[self._rgb(image) for image in each.frames] for each in group]
+        images = [[to_rgb(image) for image in each.frames] for each in group]
         latent = self._encoder.encode(images)[0]
         stamps = [each.stamp_ns for each in group]
         message = latent_message(

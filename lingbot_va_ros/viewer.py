@@ -104,8 +104,8 @@ def _subscribe(node: Any, profile: Any) -> None:
 
     from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Status
     from lingbot_va_ros import qos
-    from lingbot_va_ros.camera_frames import to_rgb
-    from lingbot_va_ros.episode_bag import nanoseconds
+    from lingbot_va_ros.bag import nanoseconds
+    from lingbot_va_ros.images import to_rgb
 
     def at(message: Any) -> None:
         rr.set_time('time', timestamp=nanoseconds(message.header.stamp) * 1e-9)

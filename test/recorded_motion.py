@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from rclpy.serialization import serialize_message
 from rosbags.interfaces import Qos
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
@@ -89,6 +90,12 @@ class MotionBag:
     def add(self, topic: str, log_ns: int, message: Any) -> None:
         kind = message.__msgtype__
         self._messages.append((log_ns, topic, kind, STORE.serialize_cdr(message, kind)))
+
+    def sent(self, topic: str, log_ns: int, message: Any) -> None:
+        """Add a message of rclpy."""
+        kind = type(message)
+        name = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
+        self._messages.append((log_ns, topic, name, serialize_message(message)))
 
     def image(self, camera: int, at_ns: int, compressed: bool = False, delay_ns: int = DELAY, **fields: int) -> None:
         pixels = picture(at_ns, camera)

@@ -8,7 +8,8 @@ from recorded_episode import ACTIONS, DT, INSTRUCTION, LATENT, ORIGIN, START, VI
 
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_msgs.msg import Episode
-from lingbot_va_ros.episode_bag import EpisodeBag, EpisodeBagError
+from lingbot_va_ros.bag import BagReadError
+from lingbot_va_ros.episode_bag import EpisodeBag
 from lingbot_va_ros.episode_summary import summarize
 
 
@@ -160,7 +161,7 @@ def test_a_rate_of_a_camera_that_missed_frames(tmp_path):
 @pytest.mark.parametrize('make', [lambda path: None, lambda path: path.mkdir()])
 def test_what_is_no_bag_is_named(tmp_path, make):
     make(tmp_path / 'bag')
-    with pytest.raises(EpisodeBagError, match='not a complete rosbag2 bag'):
+    with pytest.raises(BagReadError, match=r'bag (does not exist|cannot be read)'):
         summary_of(tmp_path / 'bag')
 
 
@@ -168,5 +169,5 @@ def test_a_bag_without_an_episode_is_named(tmp_path):
     bag = RecordedEpisode(tmp_path / 'bag')
     bag.command(START, episode=0)
     bag.close()
-    with pytest.raises(EpisodeBagError, match='holds no episode'):
+    with pytest.raises(BagReadError, match='holds no episode'):
         summary_of(tmp_path / 'bag')

@@ -8,7 +8,8 @@ from PIL import Image
 from recorded_episode import ACTIONS, DT, LATENT, ORIGIN, PROFILE, VIDEO, Chunk, RecordedEpisode, picture
 
 from lingbot_va_core.streaming import StreamingDecoder
-from lingbot_va_ros.episode_bag import EpisodeBag, EpisodeBagError
+from lingbot_va_ros.bag import BagReadError
+from lingbot_va_ros.episode_bag import EpisodeBag
 from lingbot_va_ros.episode_video import BAR_HEIGHT, TILE_WIDTH, write_contact_sheet, write_video
 from lingbot_va_ros.imagined_video import imagined_frames, load_recorded_model
 
@@ -126,7 +127,7 @@ def test_camera_without_images_leaves_no_file(tmp_path):
     episode.command(ORIGIN)
     episode.announce(ORIGIN + VIDEO)
     episode.close()
-    with EpisodeBag(tmp_path / 'bag') as opened, pytest.raises(EpisodeBagError, match='no image of cam_high'):
+    with EpisodeBag(tmp_path / 'bag') as opened, pytest.raises(BagReadError, match='no image of cam_high'):
         write_video(opened, tmp_path / 'episode.mp4')
     assert [path.name for path in tmp_path.iterdir()] == ['bag']
 
@@ -137,5 +138,5 @@ def test_bag_of_another_model_is_refused(tmp_path):
     episode.chunk(0, Chunk(ORIGIN, first_latent=1, observed=0))
     episode.announce(ORIGIN + len(PROFILE.cameras) * LATENT)
     episode.close()
-    with EpisodeBag(tmp_path / 'bag') as opened, pytest.raises(EpisodeBagError, match='another model'):
+    with EpisodeBag(tmp_path / 'bag') as opened, pytest.raises(BagReadError, match='another model'):
         load_recorded_model(opened)

@@ -1,20 +1,24 @@
 """The perception node alone, between cameras, a world model and an action node that the test plays."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from sensor_msgs.msg import Image
+from recorded_motion import MotionBag
+from sensor_msgs.msg import Image, JointState
 from support import Graph
 
 from lingbot_va_core.checkpoint import load_model
-from lingbot_va_core.robot import load_profile
+from lingbot_va_core.robot import load_profile, profile_path
 from lingbot_va_core.streaming import StreamingEncoder
 from lingbot_va_msgs.msg import Episode, ExecutedActions, LatentFrame
 from lingbot_va_ros import qos
+from lingbot_va_ros.bag import Bag
+from lingbot_va_ros.bag_motion import Span, read_motion, rgb
 from lingbot_va_ros.bringup import Bringup, BringupError
 from lingbot_va_ros.conversions import latent_array, to_ns, to_time
 from lingbot_va_ros.node_table import nodes
@@ -267,3 +271,55 @@ def test_it_refuses_to_configure_what_it_cannot_do(parameters: dict[str, str], r
         Bringup(PERCEPTION, node_parameters=settings, log=lines.append).__enter__()
     assert reason in str(refusal.value)
     assert 'Traceback' not in '\n'.join(lines)
+
+
+def test_a_recording_gives_the_same_latents(stage: Stage, tmp_path: Path) -> None:
+    """Cameras with jitter, an image that is held, arms that pause: what is converted later is what was encoded."""
+    jitter = np.random.default_rng(1)
+    bag = MotionBag(tmp_path / 'bag', profile=profile_path('aloha').read_text())
+    stage.begin(1)
+    start = Episode(episode=1, task=1, instruction='look')
+    start.header.stamp = to_time(T0)
+    bag.sent('/episode', T0, start)
+    due = [*range(1, 9), *(frame + 0.5 for frame in range(11, 15))]  # in the middle between images, after a pause
+    for frame in range(17):
+        for camera in range(3):
+            if frame == 6 and camera == 1:
+                continue  # held
+            message = image(frame, camera)
+            at = T0 + frame * VIDEO_NS + int(jitter.integers(0, 20_000_000))
+            message.header.stamp = to_time(at)
+            stage._cameras[camera].publish(message)
+            assert stage._cameras[camera].wait_for_all_acked()
+            bag.sent(f'/{PROFILE.cameras[camera].image_topic}', at, message)
+        stage._sent += 2 if frame == 6 else 3
+        if frame % 4 == 0:  # the node's queues hold five
+            stage.graph.wait_for(lambda: int(stage.health().images_received) == stage._sent, what='the images')
+        names, positions = [joint.name for joint in PROFILE.joints], [0.0] * len(PROFILE.joints)
+        for at in range(T0 + frame * VIDEO_NS, T0 + (frame + 1) * VIDEO_NS, VIDEO_NS // 4):
+            joints = JointState(name=names, position=positions)
+            joints.header.stamp = to_time(at)
+            bag.sent('/joint_states', at, joints)
+        if frame in (4, 8, 16):
+            index = 3 if frame == 16 else frame // 4
+            report = ExecutedActions(episode=1, latent_index=index, actions=[0.0] * 480, mask=PROFILE.mask.tolist())
+            instants = [T0 + round(each * VIDEO_NS) for each in due[4 * index - 4 : 4 * index]]
+            report.header.stamp = to_time(instants[0] - VIDEO_NS)
+            report.video_stamps = [to_time(each) for each in instants]
+            stage._executed.publish(report)
+            assert stage._executed.wait_for_all_acked()
+            bag.sent('/executed_actions', T0 + frame * VIDEO_NS + 40_000_000, report)
+    stage.graph.wait_for(lambda: len(stage.latents) == 4, what='four latent frames')
+
+    model = load_model(None, 'tiny', PROFILE, 0)
+    encoder = StreamingEncoder(model.vae, model.config.rollout, 3)
+    with Bag(bag.close()) as opened:
+        topics = [camera.image_topic for camera in PROFILE.cameras]
+        rows = [row for _, row in read_motion(opened, PROFILE, [Span(T0, episode=1)])]
+        assert [row.held for row in rows] == [0] * 6 + [1] + [0] * 6
+        images = [[rgb(opened, PROFILE, topics[i], i, *frame) for i, frame in enumerate(row.frames)] for row in rows]
+    for index, published in enumerate(stage.latents):
+        group = rows[:1] if index == 0 else rows[4 * index - 3 : 4 * index + 1]
+        frames = images[:1] if index == 0 else images[4 * index - 3 : 4 * index + 1]
+        assert [to_ns(stamp) for stamp in published.frame_stamps] == [row.stamp_ns for row in group]
+        assert np.array_equal(encoder.encode(frames)[0].numpy().astype(np.float16), latent_array(published))
