@@ -150,21 +150,22 @@ class Bag:
         if not connections:
             return
         source = self._reader.messages(connections, start_ns, stop_ns)
-        last = ''
+        last: tuple[str, int] | None = None
         while True:
             try:
                 connection, log_ns, data = next(source)
             except StopIteration:
                 return
             except Exception as error:  # of the library or of the compression
-                place = f' after {last}' if last else ''
+                place = f' after {last[0]} at {instant(last[1])}' if last else ''
                 raise BagReadError(f'{self.path} is damaged{place}: {reason(error)}{self._remedy()}') from error
-            last = f'{connection.topic} at {instant(log_ns)}'
+            last = connection.topic, log_ns
             try:
                 message = self._decode(data, connection.msgtype)
             except Exception as error:  # whatever a wrong layout leads to
                 raise BagReadError(
-                    f'{self.path}: the message on {last} cannot be read as {connection.msgtype}: {reason(error)}'
+                    f'{self.path}: the message on {connection.topic} at {instant(log_ns)} cannot be read as '
+                    f'{connection.msgtype}: {reason(error)}'
                 ) from error
             yield names[connection.topic], log_ns, message
 

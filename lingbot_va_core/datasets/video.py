@@ -32,16 +32,25 @@ class VideoWriter:
         self._stream.width, self._stream.height, self._stream.pix_fmt = view.width, view.height, 'yuv420p'
         self._stream.codec_context.gop_size = round(KEY_FRAME_S * self._rate)
         self._colours = VideoReformatter()  # one for all frames: to make one takes longer than to use it
-        self._count = 0
+        self._count = self._taken = 0
 
     def add(self, image: np.ndarray) -> None:
         """Encode a uint8 RGB image [height, width, 3]."""
+        self.encode(self.frame(image))
+
+    def frame(self, image: np.ndarray) -> av.VideoFrame:
+        """Copy a uint8 RGB image [height, width, 3] for `encode`; raises DatasetError unless it is one."""
         expected = (self._view.height, self._view.width, 3)
         if image.shape != expected or image.dtype != np.uint8:
             raise DatasetError(
-                f'{self._view.name}: frame {self._count} is {image.dtype} {image.shape}; give uint8 {expected}'
+                f'{self._view.name}: frame {self._taken} is {image.dtype} {image.shape}; give uint8 {expected}'
             )
-        self._frame = self._colours.reformat(av.VideoFrame.from_ndarray(image, format='rgb24'), format='yuv420p')
+        self._taken += 1
+        return av.VideoFrame.from_ndarray(image, format='rgb24')
+
+    def encode(self, frame: av.VideoFrame) -> None:
+        """Encode what `frame` returned, in any one thread."""
+        self._frame = frame.reformat(format='yuv420p')
         self.repeat(1)
 
     def repeat(self, count: int) -> None:

@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from av import VideoFrame
 
 from lingbot_va_core.datasets import tables
 from lingbot_va_core.datasets.formats import find_format
@@ -18,6 +21,7 @@ from lingbot_va_core.robot import ACTION_DIM
 
 STAGED = 'staged'  # one Parquet file for each complete episode
 RECIPE = 'recipe.json'
+FRAMES_AHEAD = 4  # video frames that may wait for the encoder
 
 
 class DatasetWriter:
@@ -89,7 +93,8 @@ class DatasetWriter:
 class EpisodeWriter:
     """One episode: a video frame, `steps` control periods, a frame... and a frame at the end.
 
-    Images are encoded as they come. Used in a `with` block, the episode is dropped unless `finish` was reached.
+    Images are encoded as they come, some frames behind, in a thread of their own. Used in a `with` block, the episode is
+    dropped unless `finish` was reached.
     """
 
     def __init__(self, writer: DatasetWriter, index: int, instruction: str, state: np.ndarray) -> None:
@@ -107,6 +112,8 @@ class EpisodeWriter:
             self._encoders[view.name] = VideoWriter(_temporary(path), view, self._spec.clock.video_ns // self._repeats)
             self._statistics[view.name] = ImageStatistics()
         self._frames = 0
+        self._thread = ThreadPoolExecutor(1, 'encoder')  # encoding is most of the work, and leaves Python to others
+        self._encoding: deque[Future] = deque()
         self._signals: dict[str, list[np.ndarray]] = {name: [] for name in (ACTION, EXECUTED)}
         self._states = [self._checked(state, STATE)]
 
@@ -117,13 +124,15 @@ class EpisodeWriter:
                 f'episode {self._index}: frame {self._frames} comes after {len(self._signals[ACTION])} control '
                 f'periods; it is due after {self._frames * self._spec.steps}'
             )
+        frames = {}
         for name, encoder in self._encoders.items():
             if name not in images:
                 raise DatasetError(f'episode {self._index}: frame {self._frames} has no image of {name}')
-            if self._frames:
-                encoder.repeat(self._repeats - 1)
-            encoder.add(images[name])
+            frames[name] = encoder.frame(images[name])
             self._statistics[name].add(images[name])
+        while len(self._encoding) >= FRAMES_AHEAD:
+            self._encoding.popleft().result()
+        self._encoding.append(self._thread.submit(self._encode, frames, self._repeats - 1 if self._frames else 0))
         self._frames += 1
 
     def add_step(self, action: np.ndarray, executed: np.ndarray, state: np.ndarray) -> None:
@@ -148,9 +157,9 @@ class EpisodeWriter:
                 f'episode {self._index} has {self._frames} frames and {steps} control periods; {spec.steps} belong '
                 'between two frames, and a frame at the end'
             )
-        for encoder in self._encoders.values():
-            encoder.close()
-        self._encoders = {}
+        while self._encoding:
+            self._encoding.popleft().result()
+        self._close()
         shape = (self._frames, spec.steps, ACTION_DIM)
         # The last frame has nothing after it, the first nothing before it: what was last, or first, is repeated there.
         signals = {
@@ -171,11 +180,20 @@ class EpisodeWriter:
 
     def discard(self) -> None:
         """Drop what was written of an episode that is not finished."""
+        self._close()
+        for path in self._videos.values():
+            _temporary(path).unlink(missing_ok=True)
+
+    def _encode(self, frames: dict[str, VideoFrame], repeats: int) -> None:
+        for name, frame in frames.items():
+            self._encoders[name].repeat(repeats)
+            self._encoders[name].encode(frame)
+
+    def _close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
         for encoder in self._encoders.values():
             encoder.close()
         self._encoders = {}
-        for path in self._videos.values():
-            _temporary(path).unlink(missing_ok=True)
 
     def __enter__(self) -> 'EpisodeWriter':
         return self
