@@ -93,8 +93,8 @@ class DatasetWriter:
 class EpisodeWriter:
     """One episode: a video frame, `steps` control periods, a frame... and a frame at the end.
 
-    Images are encoded as they come, some frames behind, in a thread of their own. Used in a `with` block, the episode is
-    dropped unless `finish` was reached.
+    Images are encoded as they come, some frames behind, in a thread of their own. Used in a `with` block, the episode
+    is dropped unless `finish` was reached.
     """
 
     def __init__(self, writer: DatasetWriter, index: int, instruction: str, state: np.ndarray) -> None:

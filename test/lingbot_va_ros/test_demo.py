@@ -10,11 +10,15 @@ import uuid
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from lingbot_va_ros import viewer
+from lingbot_va_core.datasets.reader import Dataset, Episode
+from lingbot_va_ros import cli, viewer
+from lingbot_va_ros.bag import Bag, nanoseconds
 from lingbot_va_ros.demo_table import FILES
+from lingbot_va_ros.images import to_rgb
 from lingbot_va_ros.ros_domain import PORT_BASE, PORTS_PER_DOMAIN, free_domain
 from lingbot_va_ros.ros_environment import child_environment
 
@@ -118,9 +122,27 @@ def test_demo_leaves_bag_numbers_and_film(start, tmp_path, earlier):
         counts = {topic: information.msgcount for topic, information in bag.topics.items()}
     assert all(counts[topic] for topic in ('/cam_high/image_raw', '/latents', '/imagined', '/executed_actions'))
     assert counts['/action_chunk'] == summary['chunks']
+    assert cli.main(['convert', str(tmp_path / 'demo' / 'bag'), '--workers', '1', '--out', str(tmp_path / 'data')]) == 0
+    compare_with_recording(Dataset(tmp_path / 'data')[0], tmp_path / 'demo' / 'bag')
     with av.open(str(tmp_path / 'demo' / 'episode.mp4')) as film:
         frames = sum(1 for _ in film.decode(video=0))
     assert frames >= 0.5 * 12.5 * summary['episode_s']
+
+
+def compare_with_recording(episode: Episode, path: Path) -> None:
+    """Actions are those reported, images those of the cameras at the instants reported."""
+    with Bag(path) as bag:
+        number = episode.attributes['episode']
+        reports = [m for _, _, m in bag.messages('executed_actions') if m.episode == number]
+        stamps = [nanoseconds(stamp) for report in reports for stamp in report.video_stamps]
+        images = {nanoseconds(m.header.stamp): to_rgb(m) for _, _, m in bag.messages('cam_high/image_raw')}
+    assert episode.latent_frames == len(reports) > 0
+    wanted = np.stack([report.actions.reshape(16, 30) for report in reports])
+    assert np.array_equal(episode.latent_actions(episode.executed), wanted)
+    assert episode.attributes['instants_ns'][1:] == stamps
+    for due, shown in zip(episode.attributes['instants_ns'], episode.video('cam_high'), strict=True):
+        nearest = images[min(images, key=lambda stamp: abs(stamp - due))]
+        assert np.abs(shown.astype(int) - nearest).mean() < 3
 
 
 def test_a_node_that_dies_ends_the_demo_with_its_name_and_keeps_the_earlier_result(start, tmp_path, earlier):
@@ -161,8 +183,6 @@ def test_unknown_task_is_bad_input(start):
     (['--out', '/'], 'holds something else'),
 ])  # fmt: skip
 def test_bad_options_start_nothing(capsys, arguments, reason):
-    from lingbot_va_ros import cli
-
     assert cli.main(['demo', *arguments]) == 2
     assert reason in capsys.readouterr().err
 
