@@ -54,6 +54,8 @@ def audit(bag: Bag, robot: str | None = None, instruction: str | None = None) ->
     skews = dict(_camera_skews(bag, profile, table))
     reasons = [problem] if problem else []
     reasons += [reason.removeprefix(f'{bag.path}: ').removeprefix(f'{bag.path} ') for reason in plan.notes]
+    if plan.teleoperated and not (instruction or bag.notes.get('instruction')):
+        reasons.append('it does not say what was to be done; convert it with --instruction')
     reasons += _doubts(table, skews, arms.report())
     return {
         'path': str(bag.path),

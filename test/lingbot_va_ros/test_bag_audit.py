@@ -84,3 +84,11 @@ def test_the_command_prints_a_table_and_tells_a_useless_bag_by_its_status(tmp_pa
     reports = json.loads((tmp_path / 'r.json').read_text())
     assert [report['usable'] for report in reports] == [True, False]
     assert sorted(path.name for path in tmp_path.iterdir()) == ['bad', 'good', 'r.json']
+
+
+def test_a_bag_that_does_not_say_what_was_to_be_done_needs_an_instruction(tmp_path):
+    bag = MotionBag(tmp_path / 'bag', instruction='')
+    teleoperate(bag, 1.0)
+    report = look(bag)
+    assert report['usable']
+    assert report['reasons'] == ['it does not say what was to be done; convert it with --instruction']
