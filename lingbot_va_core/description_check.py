@@ -12,8 +12,10 @@ TOLERANCE = 1e-4  # rad or m, and per second: descriptions and profiles round
 WORLD = 'world'
 
 
-def description_problems(profile: RobotProfile) -> list[str]:
+def description_problems(profile: RobotProfile | ProfileError) -> list[str]:
     """Return every contradiction between the profile and its URDF or MJCF, in one line each; none without one.
+
+    Of a profile that contradicts itself, what is right nevertheless is compared.
 
     A limit may be tighter than in the description, not looser. Grippers may be missing there.
     """

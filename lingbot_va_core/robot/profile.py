@@ -23,11 +23,19 @@ class ProfileError(ValueError):
 
     Attributes:
         problems: every mistake that was found, one line each, without the file's name.
+        arms, kinematics: what of them is right nevertheless, so that it can be compared with the robot's description.
     """
 
-    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        problems: Sequence[str] = (),
+        arms: 'Sequence[Arm]' = (),
+        kinematics: 'Kinematics | None' = None,
+    ) -> None:
         super().__init__(message)
         self.problems = tuple(problems) or (message,)
+        self.arms, self.kinematics = tuple(arms), kinematics
 
 
 @dataclass(frozen=True)

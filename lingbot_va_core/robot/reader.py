@@ -87,12 +87,7 @@ def parse_profile(text: str, source: str, folder: Path | None = None) -> RobotPr
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ProfileError(f'{source} cannot be read as YAML: {" ".join(str(error).split())}') from error
     problems += loader.repeated
-    profile = _profile(document, folder, problems)
-    if problems:
-        numbered = problems if len(problems) == 1 else [f'({i}) {text}' for i, text in enumerate(problems, start=1)]
-        count = '' if len(problems) == 1 else f'{len(problems)} mistakes: '
-        raise ProfileError(f'{source}: {count}{"; ".join(numbered)}', problems)
-    return profile
+    return _profile(document, source, folder, problems)
 
 
 class _Loader(yaml.SafeLoader):
@@ -110,8 +105,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _profile(document: object, folder: Path | None, problems: list[str]) -> RobotProfile | None:
-    """Build the profile, or note what is wrong; None where too little is left to build."""
+def _profile(document: object, source: str, folder: Path | None, problems: list[str]) -> RobotProfile:
+    """Build the profile, or raise an error that names `problems` and whatever else is wrong."""
     top = read_fields(document, 'profile', PROFILE, {'kinematics': MAPPING}, problems)
     clock = _clock(top['rates'], problems) if 'rates' in top else None
     kinematics = _kinematics(top['kinematics'], folder, problems) if 'kinematics' in top else None
@@ -126,7 +121,9 @@ def _profile(document: object, folder: Path | None, problems: list[str]) -> Robo
     _check_names(arms, problems)
     _check_topics(top.get('joint_states'), arms, cameras, problems)
     if problems:
-        return None
+        numbered = problems if len(problems) == 1 else [f'({i}) {text}' for i, text in enumerate(problems, start=1)]
+        count = '' if len(problems) == 1 else f'{len(problems)} mistakes: '
+        raise ProfileError(f'{source}: {count}{"; ".join(numbered)}', problems, arms, kinematics)
     return RobotProfile(
         top['name'], top['description'], clock, top['joint_states'], arms, top['camera_layout'], cameras, kinematics
     )
@@ -159,7 +156,7 @@ def _arms(value: dict, kinematics: bool, problems: list[str]) -> tuple[Arm, ...]
     if not value:
         problems.append('arms is empty; name at least one of left, right')
     strangers = [side for side in value if side not in CHANNELS]
-    problems += [f"arm '{side}' is unknown; name arms {' and '.join(CHANNELS)}" for side in strangers]
+    problems += [f'arms.{side} is unknown; name arms {" and ".join(CHANNELS)}' for side in strangers]
     arms = [read_arm(side, arm, kinematics, problems) for side, arm in value.items() if side in CHANNELS]
     return tuple(arm for arm in arms if arm is not None)
 
@@ -188,14 +185,16 @@ def _check_layout(layout: str, count: int, problems: list[str]) -> None:
 
 def _check_names(arms: tuple[Arm, ...], problems: list[str]) -> None:
     """Joints, channels and tools are used once."""
-    for what, names in (
-        ('joint', [joint.name for arm in arms for joint in arm.joints]),
-        ('channel', [channel for arm in arms for channel in arm.channels]),
-        ('tool frame', [arm.end_effector.tool_frame for arm in arms if arm.end_effector]),
-    ):
-        repeated = sorted({str(name) for name in names if names.count(name) > 1})
-        if repeated:
-            problems.append(f'{what} {", ".join(repeated)} is used more than once')
+    uses: dict[str, list[str]] = defaultdict(list)
+    for arm in arms:
+        for joint in arm.joints:
+            where = f'arms.{arm.side}.joints.{joint.name}'
+            uses[f'joint {joint.name}'].append(where)
+            if joint.channel is not None:
+                uses[f'channel {joint.channel}'].append(where)
+        if arm.end_effector:
+            uses[f'tool frame {arm.end_effector.tool_frame}'].append(f'arms.{arm.side}.end_effector')
+    _note_repeated(uses, problems)
 
 
 def _check_topics(
@@ -219,6 +218,12 @@ def _check_topics(
     for camera in cameras:
         uses[camera.image_topic].append(f'cameras.{camera.name}.image')
         uses[camera.info_topic].append(f'cameras.{camera.name}.info')
+    _note_repeated({f'topic {topic}': users for topic, users in uses.items()}, problems)
+
+
+def _note_repeated(uses: dict[str, list[str]], problems: list[str]) -> None:
     problems += [
-        f'topic {topic} is used more than once: {", ".join(users)}' for topic, users in uses.items() if len(users) > 1
+        f'{what} is used more than once: {", ".join(users)}; give each one of its own'
+        for what, users in uses.items()
+        if len(users) > 1
     ]

@@ -82,7 +82,7 @@ def _run_robot(args: argparse.Namespace) -> int:
         profile = load_profile(args.robot)
         problems = description_problems(profile)
     except ProfileError as error:
-        problems = list(error.problems)
+        problems = [*error.problems, *description_problems(error)]
     if args.json:
         description = describe_robot(profile, path) if profile else {'file': str(path)}
         write_json(args.json, {'valid': not problems, 'problems': problems, **description})

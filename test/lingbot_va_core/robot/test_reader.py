@@ -114,7 +114,7 @@ MISTAKES = {
     'rate of zero': (put('rates.control_hz', 0), 'rates.control_hz is 0; it must be a finite number above 0'),
     'rates do not divide': (put('rates.video_hz', 13), 'rates: control_hz 50 is not a whole multiple of video_hz 13'),
     'no arm': (both(put('arms', {}), drop('kinematics.joints')), 'arms is empty; name at least one of left, right'),
-    'third arm': (put('arms.middle', {}), "arm 'middle' is unknown; name arms left and right"),
+    'third arm': (put('arms.middle', {}), 'arms.middle is unknown; name arms left and right'),
     'stamps where none go': (
         put('arms.left.output', {'type': 'joint_group', 'topic': 'a', 'stamped': True}),
         'arms.left.output.stamped has a meaning for the type joint_trajectory only; remove it',
@@ -126,7 +126,7 @@ MISTAKES = {
     'wrong channel': (put(f'{JOINT}.channel', 3), r'left_0.channel is 3; joints of the left arm .* 20\), .* has 28'),
     'other side': (put(f'{JOINT}.channel', 21), 'left_0.channel is 21; joints of the left arm'),
     'channel no integer': (put(f'{JOINT}.channel', 14.5), 'left_0.channel is 14.5; it must be a whole number'),
-    'channel twice': (put('arms.left.joints.left_1.channel', 14), 'channel 14 is used more than once'),
+    'channel twice': (put('arms.left.joints.left_1.channel', 14), 'channel 14 is used .*left_0, .*left_1; give'),
     'joint twice': (
         put('arms.right.joints.left_0', {'channel': 26, **LIMITS}),
         'joint left_0 is used more than once',
