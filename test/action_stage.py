@@ -56,7 +56,7 @@ class Stage:
         if self.measured is None:
             return
         if self.follows and self.commands:
-            self.measured = positions(self.commands[-1:])[0]
+            self.measured = positions(self.commands[-1:], self.profile)[0]
         first, now = len(self.profile.arms[0].joints), self.now()
         parts = ((slice(0, first), 0), (slice(first, None), self.lag_ns)) if self.lag_ns else ((slice(0, None), 0),)
         for part, lag in parts:
@@ -144,6 +144,6 @@ def ramp(speed: float, frames: int, begin: np.ndarray = HOME) -> np.ndarray:
     return rows
 
 
-def positions(commands: list[DualArmCommand]) -> np.ndarray:
+def positions(commands: list[DualArmCommand], profile: RobotProfile = PROFILE) -> np.ndarray:
     """Joint positions [commands, joints]."""
-    return np.array([PROFILE.from_universal(command.values) for command in commands], dtype=np.float64)
+    return np.array([profile.from_universal(command.values) for command in commands], dtype=np.float64)
