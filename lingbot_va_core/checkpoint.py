@@ -31,12 +31,12 @@ from lingbot_va_core.released_checkpoint import read_released, write_released
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.text import KnownPrompts, TextError
 from lingbot_va_core.weights import CheckpointError, load_weights, some, write_tensors, write_weights
-from lingbot_va_core.world_model import WorldModel, build_text_encoder, skeleton
+from lingbot_va_core.world_model import PARTS, WorldModel, build_text_encoder, load_parts, skeleton
 
 __all__ = ['CheckpointError', 'WorldModel', 'load_model', 'load_weights', 'save_checkpoint', 'with_vae']
 
 FORMAT = 'lingbot_va-2'
-PARTS = ('transformer', 'vae')
+WEIGHTS = {'transformer': ('transformer*.safetensors', 'model*.safetensors'), 'vae': ('vae*.safetensors',)}  # files
 EMBEDDINGS = 'text_embeddings'
 LAYOUTS = ('own', 'released', 'lerobot')
 WRITTEN = ('config.json', CARD, '*.safetensors', 'policy_*processor.json', 'transformer', 'vae')  # names in any layout
@@ -51,6 +51,7 @@ def load_model(
     dtype: torch.dtype | None = torch.float32,
     rollout: RolloutConfig | None = None,
     normalizer: ActionNormalizer | None = None,
+    parts: Sequence[str] = PARTS,
 ) -> WorldModel:
     """Load a checkpoint, or make an untrained model where `checkpoint` is None.
 
@@ -63,6 +64,8 @@ def load_model(
         dtype: of the transformer; the VAE runs in float32. None: each weight of both as it is stored, to convert.
         rollout: how the model is run, in place of what the checkpoint says.
         normalizer: action quantiles, in place of those of the checkpoint. The folders of robbyant have none.
+        parts: 'transformer', 'vae' or both. The other one's weights are neither downloaded nor read; it is there on the
+            meta device, without memory.
 
     Raises:
         CheckpointError: the folder, a file, a weight or a setting is missing or wrong, or does not fit the robot.
@@ -70,12 +73,12 @@ def load_model(
     """
     device = torch.device(device)
     if checkpoint is not None:
-        model = _read(checkpoint, device, dtype, rollout, normalizer, profile)
+        model = _read(checkpoint, device, dtype, rollout, normalizer, profile, parts)
     elif profile is None:
         raise CheckpointError('an untrained model needs a robot profile for its action range; give a profile')
     else:
         normalizer = normalizer or ActionNormalizer.from_profile(profile)
-        model = _fresh(preset(preset_name), normalizer, seed, device, dtype or torch.float32)
+        model = _fresh(preset(preset_name), normalizer, seed, device, dtype or torch.float32, parts)
     model.dtype = model.transformer.proj_out.weight.dtype
     if profile is not None:
         _check_profile(model, profile)
@@ -174,15 +177,23 @@ def _replace(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def _fresh(
-    config: ModelConfig, normalizer: ActionNormalizer, seed: int, device: torch.device, dtype: torch.dtype
+    config: ModelConfig,
+    normalizer: ActionNormalizer,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    parts: Sequence[str],
 ) -> WorldModel:
     model = skeleton(f'{config.name} (untrained, seed {seed})', config, normalizer, device, dtype)
     generator = torch.Generator().manual_seed(seed)
     model.transformer.to_empty(device='cpu')
     initialize_transformer(model.transformer, generator)
-    initialize_vae(model.vae.to_empty(device='cpu'), generator)
-    model.transformer.to(device, dtype).requires_grad_(False)
-    model.vae.to(device, torch.float32).requires_grad_(False)
+    if 'vae' in parts:
+        initialize_vae(model.vae.to_empty(device='cpu'), generator)  # behind the transformer: a seed gives one model
+        model.vae.to(device, torch.float32)
+    model.transformer.to(device if 'transformer' in parts else 'meta', dtype)
+    model.transformer.requires_grad_(False)
+    model.vae.requires_grad_(False)
     return model
 
 
@@ -193,14 +204,18 @@ def _read(
     rollout: RolloutConfig | None,
     normalizer: ActionNormalizer | None,
     profile: RobotProfile | None,
+    parts: Sequence[str],
 ) -> WorldModel:
+    unread = [pattern for part in PARTS if part not in parts for pattern in WEIGHTS[part]]
     try:
-        folder = locate(checkpoint, include=('*.json', '*.safetensors'), exclude=('text_encoder/*', 'tokenizer/*'))
+        folder = locate(
+            checkpoint, include=('*.json', '*.safetensors'), exclude=('text_encoder/*', 'tokenizer/*', *unread)
+        )
     except HubError as error:
         raise CheckpointError(str(error)) from error
     source = str(checkpoint if folder != Path(checkpoint) else folder.resolve())
     if (folder / 'transformer' / 'config.json').is_file():
-        return read_released(folder, source, device, dtype, rollout, normalizer, profile)
+        return read_released(folder, source, device, dtype, rollout, normalizer, profile, parts)
     path = folder / 'config.json'
     try:
         document = json.loads(path.read_text())
@@ -211,18 +226,18 @@ def _read(
     except (OSError, ValueError) as error:
         raise CheckpointError(f'{path} cannot be read as JSON: {error}') from error
     if isinstance(document, dict) and document.get('type') == 'lingbot_va':
-        return read_lerobot(folder, document, device, dtype, rollout, normalizer)
-    return _read_own(folder, path, document, device, dtype, rollout, normalizer)
+        return read_lerobot(folder, document, device, dtype, rollout, normalizer, parts)
+    return _read_own(path, document, device, dtype, rollout, normalizer, parts)
 
 
 def _read_own(
-    folder: Path,
     path: Path,
     document: Any,
     device: torch.device,
     dtype: torch.dtype | None,
     rollout: RolloutConfig | None,
     normalizer: ActionNormalizer | None,
+    parts: Sequence[str],
 ) -> WorldModel:
     fields = ('format', 'name', 'model', 'normalization', 'files')
     if isinstance(document, dict) and document.get('format', FORMAT) != FORMAT:
@@ -239,8 +254,7 @@ def _read_own(
         raise CheckpointError(f'{path}: {error}') from error
     model = skeleton(str(document['name']), config, normalizer, device, dtype)
     model.training = read_training(document)
-    load_weights(model.transformer, files['transformer'], device, dtype)
-    load_weights(model.vae, files['vae'], device, dtype and torch.float32)
+    load_parts(model, files, device, dtype, parts)
     for file in files.get(EMBEDDINGS, ()):
         try:
             model.text = build_text_encoder(config, load_file(file))

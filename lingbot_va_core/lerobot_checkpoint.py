@@ -22,8 +22,8 @@ from lingbot_va_core.released import FULL, TRANSFORMER_FIELDS, TSHAPE, rollout_c
 from lingbot_va_core.released_checkpoint import documents, read_json, shards, write_part
 from lingbot_va_core.robot import ACTION_DIM
 from lingbot_va_core.umt5 import LENGTH
-from lingbot_va_core.weights import CheckpointError, load_weights, write_tensors, write_weights
-from lingbot_va_core.world_model import WorldModel, skeleton
+from lingbot_va_core.weights import CheckpointError, write_tensors, write_weights
+from lingbot_va_core.world_model import WorldModel, load_parts, skeleton
 
 PREFIX = 'transformer.'
 LAYOUTS = {'width': 'width_concat', 'tshape': 'robotwin_tshape'}
@@ -46,6 +46,7 @@ def read_lerobot(
     dtype: torch.dtype | None,
     rollout: RolloutConfig | None,
     normalizer: ActionNormalizer | None,
+    parts: Sequence[str],
 ) -> WorldModel:
     """Read a folder of LeRobot's layout; `document` is its config.json, the rest as `load_model`.
 
@@ -76,8 +77,8 @@ def read_lerobot(
         raise CheckpointError(str(error)) from error
     normalizer = normalizer or _read_quantiles(folder, channels)
     model = skeleton(config.name, config, normalizer, device, dtype)
-    load_weights(model.transformer, folder / 'model.safetensors', device, dtype, PREFIX)
-    load_weights(model.vae, shards(vae), device, dtype and torch.float32)
+    files = {'transformer': [folder / 'model.safetensors'], 'vae': shards(vae)}
+    load_parts(model, files, device, dtype, parts, PREFIX)
     return model
 
 

@@ -5,6 +5,7 @@ about cameras, steps and action quantiles.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from lingbot_va_core.presets import preset
 from lingbot_va_core.released import transformer_config, transformer_document, vae_config, vae_document
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.umt5 import LENGTH
-from lingbot_va_core.weights import CheckpointError, legacy_shapes, load_weights, write_weights
-from lingbot_va_core.world_model import WorldModel, skeleton
+from lingbot_va_core.weights import CheckpointError, legacy_shapes, write_weights
+from lingbot_va_core.world_model import WorldModel, load_parts, skeleton
 
 STEM = 'diffusion_pytorch_model'
 ROLLOUT_PRESET = 'lingbot-va-shared-5b'
@@ -33,6 +34,7 @@ def read_released(
     rollout: RolloutConfig | None,
     normalizer: ActionNormalizer | None,
     profile: RobotProfile | None,
+    parts: Sequence[str],
 ) -> WorldModel:
     """Read a folder of the authors' layout.
 
@@ -43,6 +45,7 @@ def read_released(
         rollout: how the model is run; None: like the RoboTwin model, with the cameras and rates of `profile`.
         normalizer: action quantiles, which the layout has no place for.
         profile: the robot.
+        parts: see `load_model`.
 
     Raises:
         CheckpointError: see `load_model`.
@@ -56,9 +59,7 @@ def read_released(
         rollout = preset(ROLLOUT_PRESET).rollout
         if profile is not None:
             cameras, actions = len(profile.cameras), profile.clock.actions_per_latent
-            rollout = replace(
-                rollout, camera_layout=profile.camera_layout, cameras=cameras, actions_per_latent=actions
-            )
+            rollout = replace(rollout, camera_layout=profile.camera_layout, cameras=cameras, actions_per_latent=actions)
     transformer, vae = folder / 'transformer', folder / 'vae'
     try:
         config = ModelConfig(
@@ -71,8 +72,8 @@ def read_released(
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
     model = skeleton(config.name, config, normalizer, device, dtype)
-    load_weights(model.transformer, shards(transformer), device, dtype)
-    load_weights(model.vae, shards(vae), device, dtype and torch.float32)
+    files = {part: shards(folder / part) for part in parts}
+    load_parts(model, files, device, dtype, parts)
     return model
 
 

@@ -43,8 +43,8 @@ def choice(node: ManagedNode, profile: RobotProfile) -> Choice:
     return choose_checkpoint(node.value('checkpoint'), node.value('preset'), profile.name)
 
 
-def load(node: ManagedNode, profile: RobotProfile) -> WorldModel:
-    """Load the model that the node's parameters name.
+def load(node: ManagedNode, profile: RobotProfile, part: str) -> WorldModel:
+    """Load the 'transformer' or the 'vae' of the model that the node's parameters name; the other takes no memory.
 
     Raises:
         CheckpointError, ConfigError: see `load_model`.
@@ -59,4 +59,5 @@ def load(node: ManagedNode, profile: RobotProfile) -> WorldModel:
         seed=node.value('model_seed'),
         device=device,
         dtype=dtype_of(node.value('dtype'), device),
+        parts=(part,),
     )

@@ -51,7 +51,7 @@ class PerceptionNode(ManagedNode):
     def setup(self) -> None:
         """Load the VAE, encode once to warm up, and create entities."""
         self._profile = profile = load_profile(self.value('robot'))
-        model = load(self, profile)
+        model = load(self, profile, 'vae')
         self._model_name = model.name
         self._encoder = StreamingEncoder(model.vae, model.config.rollout, len(profile.cameras), model.device)
         blank = [np.zeros((camera.height, camera.width, 3), np.uint8) for camera in profile.cameras]

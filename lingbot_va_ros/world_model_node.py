@@ -77,7 +77,7 @@ class WorldModelNode(ManagedNode):
         """Load the model, warm up, and create entities."""
         self._profile = profile = load_profile(self.value('robot'))
         self._latent_clock = profile.clock
-        model = load(self, profile)
+        model = load(self, profile, 'transformer')
         self._model_name, self._training = model.name, model.training
         self._pose_frame = pose_frame(model.config.rollout.relative_poses, profile.mask)
         if notice := choice(self, profile).notice or misfit(model.name, model.training, profile.name):

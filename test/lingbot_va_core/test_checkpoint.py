@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from lingbot_va_core import checkpoint
-from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_model, save_checkpoint
+from lingbot_va_core.checkpoint import WEIGHTS, CheckpointError, WorldModel, load_model, save_checkpoint
 from lingbot_va_core.config import ConfigError
 from lingbot_va_core.normalization import ActionNormalizer
 from lingbot_va_core.robot import RobotProfile
@@ -48,6 +49,30 @@ def test_a_checkpoint_is_read_back_as_it_was(tiny: WorldModel, folder: Path, pro
     assert (model.name, model.config, model.normalizer) == (tiny.name, tiny.config, tiny.normalizer)
     assert all(torch.equal(tensor, weights(model)[name]) for name, tensor in weights(tiny).items())
     assert sorted(path.name for path in folder.parent.iterdir()) == ['model']
+
+
+@pytest.mark.parametrize(('part', 'other'), [('vae', 'transformer'), ('transformer', 'vae')])
+def test_a_part_is_loaded_without_reading_the_other(
+    tiny: WorldModel, folder: Path, profile: RobotProfile, part: str, other: str
+) -> None:
+    (folder / f'{other}.safetensors').write_bytes(b'not read')
+    fresh = load_model(None, 'tiny', profile, seed=0, parts=(part,))
+    for model in (load_model(folder, profile=profile, parts=(part,)), fresh):
+        loaded = getattr(model, part).state_dict()
+        assert all(torch.equal(tensor, loaded[name]) for name, tensor in getattr(tiny, part).state_dict().items())
+        assert all(tensor.is_meta for tensor in getattr(model, other).state_dict().values())
+        assert (model.config, model.dtype) == (tiny.config, torch.float32)
+
+
+def test_of_a_part_only_its_weights_are_downloaded() -> None:
+    stem, shard = 'diffusion_pytorch_model', '00001-of-00002.safetensors'
+    transformer = [
+        'transformer.safetensors', f'transformer-{shard}', f'transformer/{stem}-{shard}', 'model.safetensors'
+    ]  # fmt: skip
+    vae = ['vae.safetensors', f'vae/{stem}.safetensors']
+    for part, others in (('transformer', vae), ('vae', transformer)):
+        kept = filter_repo_objects([*transformer, *vae, 'vae/config.json'], ignore_patterns=list(WEIGHTS[part]))
+        assert list(kept) == [*others, 'vae/config.json']
 
 
 def test_half_precision_is_for_the_transformer_only(folder: Path) -> None:

@@ -54,6 +54,14 @@ def test_a_lerobot_folder_is_read_with_its_settings_and_quantiles(small: WorldMo
     assert torch.equal(model.transformer.proj_out.weight, weight.bfloat16().float())
 
 
+def test_the_vae_of_a_lerobot_folder_is_loaded_without_reading_the_transformer(
+    small: WorldModel, lerobot: Path
+) -> None:
+    (lerobot / 'model.safetensors').unlink()
+    vae = load_model(lerobot, parts=('vae',)).vae.state_dict()
+    assert all(torch.equal(tensor, vae[name]) for name, tensor in small.vae.state_dict().items())
+
+
 def test_lerobot_to_own_to_released_keeps_every_weight(lerobot: Path, tmp_path: Path) -> None:
     first = load_model(lerobot)
     save_checkpoint(first, tmp_path / 'own')

@@ -57,6 +57,15 @@ def test_a_released_folder_is_read_from_its_shards(
     assert len(index['weight_map']) == len(small.transformer.state_dict()) + 2
 
 
+def test_the_vae_of_a_released_folder_is_loaded_without_reading_the_transformer(
+    small: WorldModel, released: Path, normalizer: ActionNormalizer
+) -> None:
+    for path in (released / 'transformer').glob('*.safetensors'):
+        path.unlink()
+    vae = load_model(released, normalizer=normalizer, rollout=small.config.rollout, parts=('vae',)).vae.state_dict()
+    assert all(torch.equal(tensor, vae[name]) for name, tensor in small.vae.state_dict().items())
+
+
 def test_without_settings_a_released_folder_runs_with_the_cameras_and_rates_of_the_robot(
     released: Path, normalizer: ActionNormalizer, profile: RobotProfile
 ) -> None:
@@ -70,9 +79,7 @@ def test_a_released_folder_needs_action_quantiles(released: Path) -> None:
         load_model(released)
 
 
-def test_known_instructions_run_a_released_model_without_its_text_encoder(
-    small: WorldModel, tmp_path: Path
-) -> None:
+def test_known_instructions_run_a_released_model_without_its_text_encoder(small: WorldModel, tmp_path: Path) -> None:
     class Encoder:
         length, dim = 512, 16
 
