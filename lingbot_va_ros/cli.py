@@ -16,6 +16,7 @@ COMMANDS = {
     'eval': 'measure how often a checkpoint solves a task',
     'results': 'measure a suite of evaluations and write their page',
     'record': 'record a running graph into a bag',
+    'lead': 'let a scripted expert lead the simulated robot while that is recorded',
     'serve': 'serve a model to clients of the released policy server',
     'convert': 'turn recorded bags into a data set, or check them',
     'bench': 'measure speed and memory',

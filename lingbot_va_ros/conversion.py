@@ -4,7 +4,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lingbot_va_core.datasets.layout import DatasetError, DatasetSpec
 from lingbot_va_core.datasets.writer import DatasetWriter
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.universal_states import UniversalStates
-from lingbot_va_ros.bag import Bag, BagReadError
+from lingbot_va_ros.bag import Bag, BagReadError, instant
 from lingbot_va_ros.bag_motion import Cut, read_motion, rgb
 from lingbot_va_ros.bag_plan import BagPlan, Part, plan_bag
 from lingbot_va_ros.bag_topics import find_topics
@@ -37,15 +37,27 @@ class Source:
 class Conversion:
     """Some bags that become one data set; used in a `with` block.
 
+    Args:
+        bags: as `Bag` opens them.
+        robot: a profile in place of those that the bags note.
+        instruction: of episodes for which a bag has none.
+        workers: processes.
+        successes: leave out what nobody said to have succeeded.
+
     Attributes:
         parts: the episodes, in the order of the bags.
         notes: what is left out and why, a line each.
     """
 
     def __init__(
-        self, bags: Sequence[Path], robot: str | None = None, instruction: str | None = None, workers: int = 1
+        self,
+        bags: Sequence[Path],
+        robot: str | None = None,
+        instruction: str | None = None,
+        workers: int = 1,
+        successes: bool = False,
     ) -> None:
-        self._stack = ExitStack()
+        self._stack, self._successes = ExitStack(), successes
         self._bags, self._robot, self._instruction, self._workers = list(bags), robot, instruction, workers
 
     def __enter__(self) -> 'Conversion':
@@ -84,6 +96,8 @@ class Conversion:
             )
             self._map = self._stack.enter_context(pool).imap_unordered
         plans = [plan for _, plan in sorted(self._map(_plan, enumerate(self._sources)), key=itemgetter(0))]
+        if self._successes:
+            plans = [_successful(plan) for plan in plans]
         self._jobs = [(source, part) for source, plan in zip(self._sources, plans, strict=True) for part in plan.parts]
         self.parts = [part for _, part in self._jobs]
         self.notes = [note for plan in plans for note in plan.notes]
@@ -122,6 +136,16 @@ def _plan(job: tuple[int, Source]) -> tuple[int, BagPlan]:
     number, source = job
     with source.open() as bag:
         return number, plan_bag(bag, bag.profile(source.robot), source.instruction)
+
+
+def _successful(plan: BagPlan) -> BagPlan:
+    notes = [
+        f'{part.bag}: the episode at {instant(part.span.begin_ns)} '
+        f'{"failed" if part.success is False else "is not said to have succeeded"}, and is left out'
+        for part in plan.parts
+        if not part.success
+    ]
+    return replace(plan, parts=[part for part in plan.parts if part.success], notes=plan.notes + notes)
 
 
 def _write(job: tuple) -> Part:

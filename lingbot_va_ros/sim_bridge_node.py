@@ -32,6 +32,7 @@ from lingbot_va_sim.trajectory_controller import Trajectory, TrajectoryControlle
 MAX_LAG_NS = 100_000_000
 SEEDS = 2**32
 AUTO = 'auto'
+STARTED = 'start drawn from seed '  # and the seed: what a reset says
 CLOCK = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -305,7 +306,7 @@ class SimBridgeNode(ManagedNode):
         with self._lock:
             self._simulation.reset((self._simulation.seed + 1) % SEEDS)
             self._success.publish(Bool(data=False))
-            response.success, response.message = True, f'start drawn from seed {self._simulation.seed}'
+            response.success, response.message = True, f'{STARTED}{self._simulation.seed}'
         self.get_logger().info(response.message)
         return response
 

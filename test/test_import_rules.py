@@ -14,8 +14,8 @@ ROS = {'rclpy', 'cv_bridge', 'launch', 'launch_ros', 'message_filters', 'rosbag2
        'ament_index_python', 'lingbot_va_msgs'}
 ROS_SUFFIXES = ('_msgs', '_interfaces')
 BRIDGE = 'lingbot_va_ros/sim_bridge_node.py'
-SIMULATING = {BRIDGE, 'lingbot_va_ros/commands/collect.py', 'lingbot_va_ros/commands/eval.py',
-              'lingbot_va_ros/commands/results.py'}
+SIMULATING = {BRIDGE, 'lingbot_va_ros/leader.py', 'lingbot_va_ros/commands/collect.py',
+              'lingbot_va_ros/commands/eval.py', 'lingbot_va_ros/commands/results.py'}
 KINEMATICS = ('lingbot_va_core/arm_model.py', 'lingbot_va_core/kinematics.py')  # MuJoCo reads URDF and MJCF; lazily
 
 

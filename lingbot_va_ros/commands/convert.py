@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--robot', help='profile, a name or a YAML file (default: the one that the bag notes)')
     parser.add_argument('--instruction', help='what was to be done, where a bag does not say it')
+    parser.add_argument('--successes', action='store_true', help='leave out what nobody said to have succeeded')
     parser.add_argument(
         '--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='processes (default: %(default)s)'
     )
@@ -100,7 +101,7 @@ def _convert(args: argparse.Namespace) -> int:
     began = time.monotonic()
     if args.out.exists():
         raise ValueError(f'{args.out} exists; choose another folder or delete it')
-    with Conversion(args.bags, args.robot, args.instruction, args.workers) as conversion:
+    with Conversion(args.bags, args.robot, args.instruction, args.workers, args.successes) as conversion:
         for note in conversion.notes:
             print(note, file=sys.stderr)
         _write(conversion, args.out, VERSIONS[args.format])

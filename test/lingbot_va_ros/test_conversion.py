@@ -108,6 +108,19 @@ def test_marked_parts_of_a_teleoperated_bag_are_its_episodes(tmp_path):
     assert dataset[1].attributes['instants_ns'][0] == T0 + 2000 * MS
 
 
+def test_what_did_not_succeed_can_be_left_out(tmp_path):
+    bag = MotionBag(tmp_path / 'bag')
+    teleoperate(bag, 3.0)
+    marks = (('start', 0.1), ('success', 0.8), ('stop', 0.9), ('start', 1.0), ('failure', 1.8), ('stop', 1.9))
+    for event, at in (*marks, ('start', 2.0)):
+        bag.event(T0 + round(at * 1000) * MS, event)
+    with Conversion([bag.close()], successes=True) as conversion:
+        assert [part.success for part in conversion.parts] == [True]
+    failed, unknown = conversion.notes
+    assert 'the episode at 1700000001.000 s' in failed and 'failed, and is left out' in failed
+    assert 'is not said to have succeeded, and is left out' in unknown
+
+
 def test_a_camera_that_is_silent_is_held_and_then_cuts_the_episode(tmp_path):
     bag = MotionBag(tmp_path / 'bag')
     teleoperate(bag, 3.0, outage=(0.99, 1.5))
