@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lerobot_library import assert_lerobot_agrees
 from recorded_motion import CHANNELS, DT, T0, VIDEO, MotionBag, act, commanded, measured, picture, teleoperate
 from rosbags.rosbag2 import StoragePlugin
 
@@ -196,6 +197,14 @@ def test_several_bags_in_two_processes_give_what_one_gives(tmp_path):
     assert [episode.frames for episode in Dataset(tmp_path / '2')] == [5, 9]
     numbers = json.loads((tmp_path / 'n.json').read_text())
     assert (numbers['episodes'], numbers['frames'], numbers['left_out']) == (2, 14, [])
+
+
+def test_the_lerobot_library_reads_it(tmp_path):
+    bag = MotionBag(tmp_path / 'bag')
+    for number in (1, 2):
+        act(bag, number, T0 + (number - 1) * NANOSECONDS, number)
+    dataset, _ = convert(bag.close())
+    assert_lerobot_agrees(dataset)
 
 
 def test_an_interrupted_conversion_goes_on(tmp_path):

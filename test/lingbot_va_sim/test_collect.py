@@ -1,14 +1,9 @@
 """Collecting: each episode depends on its seed alone, and the data set is what the lerobot library reads."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import yaml
+from lerobot_library import assert_lerobot_agrees
 
 from lingbot_va_core.datasets.checks import check
 from lingbot_va_core.datasets.reader import Dataset
@@ -95,23 +90,4 @@ def test_more_episodes_than_seeds_are_refused(tmp_path):
 
 
 def test_the_lerobot_library_reads_it(dataset):
-    python = os.environ.get('LEROBOT_PYTHON') or (sys.executable if importlib.util.find_spec('lerobot') else None)
-    if python is None:
-        pytest.skip('lerobot is not installed; LEROBOT_PYTHON can name an interpreter that has it')
-    done = subprocess.run(
-        [python, Path(__file__).parents[1] / 'lerobot_reader.py', dataset.root],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {'HF_HUB_OFFLINE': '1'},
-    )
-    assert done.returncode == 0, done.stderr
-    facts = yaml.safe_load(done.stdout.splitlines()[-1])
-    row = dataset[0].frames + 7  # of episode 1
-    assert facts['episodes'] == 2 and facts['rows'] == dataset[0].frames + dataset[1].frames
-    assert facts['task'] == dataset[1].instruction and facts['success'] == [True, True]
-    assert np.array_equal(np.float32(facts['action']), dataset[1].actions[28:32])
-    assert np.array_equal(np.float32(facts['executed']), dataset[1].executed[28:32])
-    assert np.array_equal(np.float32(facts['next']), dataset[1].actions[32:36]), row
-    image = dataset[1].images('cam_high', 7, 8)[0]
-    assert np.abs(np.array(facts['image']) * 255 - image).max() <= 1
+    assert_lerobot_agrees(dataset)
