@@ -15,6 +15,7 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from lingbot_va_core.datasets.reader import Dataset, Episode
+from lingbot_va_core.robot import load_profile
 from lingbot_va_ros import cli, viewer
 from lingbot_va_ros.bag import Bag, nanoseconds
 from lingbot_va_ros.demo_table import FILES
@@ -23,6 +24,7 @@ from lingbot_va_ros.ros_domain import PORT_BASE, PORTS_PER_DOMAIN, free_domain
 from lingbot_va_ros.ros_environment import child_environment
 
 MARK = 'LINGBOT_VA_TEST_RUN'  # an environment variable that all processes of a run inherit
+PROFILE = load_profile('aloha')
 DEADLINE_S = 240.0  # a machine that runs other tests at the same time
 KEYS = {
     'success', 'robot', 'task', 'instruction', 'mode', 'checkpoint', 'episode_s', 'command_rate_hz',
@@ -130,19 +132,29 @@ def test_demo_leaves_bag_numbers_and_film(start, tmp_path, earlier):
 
 
 def compare_with_recording(episode: Episode, path: Path) -> None:
-    """Actions are those reported, images those of the cameras at the instants reported."""
+    """Actions are those reported; images and joints are those of the simulation at the instants reported."""
     with Bag(path) as bag:
         number = episode.attributes['episode']
         reports = [m for _, _, m in bag.messages('executed_actions') if m.episode == number]
         stamps = [nanoseconds(stamp) for report in reports for stamp in report.video_stamps]
-        images = {nanoseconds(m.header.stamp): to_rgb(m) for _, _, m in bag.messages('cam_high/image_raw')}
+        joints = [m for _, _, m in bag.messages('joint_states')]
+        images = {
+            camera.name: {nanoseconds(m.header.stamp): to_rgb(m) for _, _, m in bag.messages(camera.image_topic)}
+            for camera in PROFILE.cameras
+        }
     assert episode.latent_frames == len(reports) > 0
     wanted = np.stack([report.actions.reshape(16, 30) for report in reports])
     assert np.array_equal(episode.latent_actions(episode.executed), wanted)
     assert episode.attributes['instants_ns'][1:] == stamps
-    for due, shown in zip(episode.attributes['instants_ns'], episode.video('cam_high'), strict=True):
-        nearest = images[min(images, key=lambda stamp: abs(stamp - due))]
-        assert np.abs(shown.astype(int) - nearest).mean() < 3
+    for camera, taken in images.items():
+        for due, shown in zip(episode.attributes['instants_ns'], episode.video(camera), strict=True):
+            nearest = min(taken, key=lambda stamp: abs(stamp - due))
+            assert np.abs(shown.astype(int) - taken[nearest]).mean() < 3
+    times = np.array([nanoseconds(m.header.stamp) for m in joints])
+    positions = np.array([m.position for m in joints])[:, list(PROFILE.acting_joints)]
+    due = np.array(episode.attributes['instants_ns'])
+    measured = [np.interp(due - due[0], times - due[0], column) for column in positions.T]
+    assert np.allclose(episode.states[::4, PROFILE.joint_channels].T, measured, atol=1e-6)
 
 
 def test_a_node_that_dies_ends_the_demo_with_its_name_and_keeps_the_earlier_result(start, tmp_path, earlier):
