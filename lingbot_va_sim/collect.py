@@ -1,13 +1,12 @@
 """Collects a data set of demonstrations in several processes."""
 
-import multiprocessing
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lingbot_va_core.datasets.layout import DatasetSpec
 from lingbot_va_core.datasets.writer import DatasetWriter
+from lingbot_va_core.processes import in_processes
 from lingbot_va_core.robot import load_profile
 from lingbot_va_sim.demonstrations import demonstrate, film, universal
 from lingbot_va_sim.errors import SimulationError
@@ -58,15 +57,13 @@ def collect(plan: Plan, episodes: int, workers: int) -> Iterator[Made]:
 
     Raises:
         SimulationError: an episode cannot be made; RenderError where the cameras cannot be rendered.
+        RuntimeError: a process died. What is on disk stays, and the next call goes on with it.
     """
     if not 0 < episodes <= SEEDS - plan.seed:
         raise SimulationError(f'{episodes} episodes from seed {plan.seed} on; give 1 to {SEEDS - plan.seed}')
     missing = sorted(set(range(episodes)) - plan.writer().done())
-    if not missing:
-        return
-    context = multiprocessing.get_context('spawn')
-    with context.Pool(min(workers, len(missing)), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        yield from pool.imap_unordered(_make, [(plan, index) for index in missing])
+    if missing:
+        yield from in_processes(_make, [(plan, index) for index in missing], workers)
 
 
 class _Worker:

@@ -1,11 +1,8 @@
 """How often a policy solves a task: episodes in virtual time, in several processes, each the same wherever it runs."""
 
 import atexit
-import multiprocessing
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +15,7 @@ from lingbot_va_core.command_planner import CommandPlanner
 from lingbot_va_core.motion import ChunkError
 from lingbot_va_core.pacing import Pacer
 from lingbot_va_core.poses import PoseError
+from lingbot_va_core.processes import in_processes
 from lingbot_va_core.robot import load_profile
 from lingbot_va_core.session import MODES, Session, SessionError
 from lingbot_va_core.streaming import StreamingEncoder
@@ -145,21 +143,11 @@ def evaluate(plan: Plan, workers: int) -> Iterator[Episode]:
         RuntimeError: a process died.
     """
     wanted = [(mode, index) for mode in plan.modes for index in range(plan.episodes)]
-    if workers == 1:
-        with closing(Evaluator(plan)) as evaluator:
-            yield from (evaluator.run(mode, index) for mode, index in wanted)
+    if workers > 1:
+        yield from in_processes(_run, [(plan, *each) for each in wanted], workers)
         return
-    context, others = multiprocessing.get_context('spawn'), set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(min(workers, len(wanted)), context, _Worker.start, (plan,))
-    try:
-        for done in as_completed([executor.submit(_Worker.run, mode, index) for mode, index in wanted]):
-            yield done.result()
-    except BaseException:  # nobody waits for the episodes that are running
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
+    with closing(Evaluator(plan)) as evaluator:
+        yield from (evaluator.run(mode, index) for mode, index in wanted)
 
 
 class Evaluator:
@@ -203,7 +191,7 @@ class Evaluator:
         chunks, problem = [], ''
         try:
             chunks.extend(episode.run(plant.simulation.task.instruction, round(plan.time_limit_s * NANOSECONDS)))
-        except (SessionError, ChunkError, PoseError) as error:  # as in the graph, where such a task has failed
+        except (SessionError, ChunkError, PoseError) as error:  # stricter than the graph, see docs/evaluation.md
             problem = str(error)
         if episode.refused:
             problem = f'a gross target was refused: {episode.refused}'
@@ -250,20 +238,13 @@ def _model_ms(chunks: Sequence[ExecutedChunk]) -> tuple[float, float, float] | N
     return float(grounding), float(video), float(action)
 
 
-class _Worker:
-    """What a process keeps from episode to episode; made with the first one, so that its errors reach the caller."""
+_evaluators: dict[Plan, Evaluator] = {}  # of this process
 
-    plan: Plan
-    evaluator: Evaluator | None = None
 
-    @staticmethod
-    def start(plan: Plan) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends the pool
-        _Worker.plan = plan
-
-    @staticmethod
-    def run(mode: str, index: int) -> Episode:
-        if _Worker.evaluator is None:
-            _Worker.evaluator = Evaluator(_Worker.plan)
-            atexit.register(_Worker.evaluator.close)
-        return _Worker.evaluator.run(mode, index)
+def _run(job: tuple[Plan, str, int]) -> Episode:
+    """Run an episode in a worker, which is set up here and not when its process starts: errors come to the caller."""
+    plan, mode, index = job
+    if plan not in _evaluators:
+        _evaluators[plan] = Evaluator(plan)
+        atexit.register(_evaluators[plan].close)
+    return _evaluators[plan].run(mode, index)

@@ -1,6 +1,9 @@
 """`lingbot-va collect` makes a data set with its picture and numbers, and says in one line what it cannot do."""
 
 import json
+import multiprocessing
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,19 @@ def test_without_cameras_there_is_no_traceback_and_the_next_try_goes_on(robot, t
     assert 'MUJOCO_GL=off turns cameras off' in error and 'Traceback' not in error
     assert not (tmp_path / 'set').exists()
     assert cli.main(arguments) == 0
+
+
+def test_a_worker_that_is_killed_ends_the_command(robot, tmp_path, capsys):
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while not (workers := multiprocessing.active_children()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        workers[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert cli.main(['collect', '--robot', robot, '--episodes', '1', '--out', str(tmp_path / 'set')]) == 1
+    killer.join()
+    error = capsys.readouterr().err
+    assert 'a worker process died' in error and 'Traceback' not in error
+    assert not (tmp_path / 'set').exists()
