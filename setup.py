@@ -28,6 +28,7 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         *shared_files('config'),
         *shared_files('launch'),
+        *shared_files('tools'),
         *shared_files('checkpoints'),
     ],
     # On a ROS machine rclpy and others are no pip packages, and a requirement that pip does not know of would break the

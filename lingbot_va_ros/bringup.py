@@ -16,10 +16,11 @@ from typing import Any
 import yaml
 from lifecycle_msgs.msg import State
 
-from lingbot_va_core.resources import share_dir
 from lingbot_va_ros.lifecycle_client import LifecycleClient
 from lingbot_va_ros.node_process import NodeProcess
-from lingbot_va_ros.node_table import RESPAWN_WINDOW_S, NodeSpec
+from lingbot_va_ros.node_start import NodeStart, Remap
+from lingbot_va_ros.node_table import NodeSpec
+from lingbot_va_ros.respawns import Respawns
 from lingbot_va_ros.ros_environment import apply_ros_defaults, child_environment
 from lingbot_va_ros.shared_memory import remove_stale_segments
 
@@ -77,6 +78,7 @@ class Bringup:
         node_parameters: the same for single nodes, by name.
         params_file: ROS parameter file above `config/lingbot_va.yaml`.
         namespace: of all nodes.
+        remaps: from which name to which, for all nodes.
         environment: variables for single nodes, by name.
         log: receives every line of the nodes and of this object, from several threads.
         log_level: of the nodes.
@@ -84,7 +86,7 @@ class Bringup:
 
     Attributes:
         active: set while all nodes are active, or one of them is being started again.
-        respawns: how often each node was started again, by name.
+        starts: how the nodes are started.
         failed: set as soon as something went wrong; then `failure` says what. Nodes may still be ending.
         ended: set when no process is left.
         failure: why the graph did not become or stay active, None so far.
@@ -99,23 +101,31 @@ class Bringup:
         node_parameters: Mapping[str, Mapping[str, Any]] | None = None,
         params_file: str | Path | None = None,
         namespace: str = '',
+        remaps: Sequence[Remap] = (),
         environment: Mapping[str, Mapping[str, str]] | None = None,
         log: Callable[[str], None] | None = None,
         log_level: str = 'info',
         deadlines: Deadlines = Deadlines(),
     ) -> None:
         self._nodes = tuple(nodes)
-        self._parameters = dict(parameters or {})
-        self._node_parameters = dict(node_parameters or {})
-        self._params_file = params_file
         self._namespace = '/' + namespace.strip('/')
+        self.starts = tuple(
+            NodeStart(
+                spec,
+                namespace.strip('/'),
+                Path(params_file) if params_file else None,
+                {**(parameters or {}), **(node_parameters or {}).get(spec.name, {})},
+                tuple(remaps),
+                log_level,
+            )
+            for spec in self._nodes
+        )
         self._environment = dict(environment or {})
         self._log = log or _print
-        self._log_level = log_level
         self._deadlines = deadlines
         self._processes: dict[str, NodeProcess] = {}
         self._missed: set[str] = set()  # optional nodes whose end has been reported
-        self._falls: dict[str, list[float]] = {}  # when nodes ended that were started again
+        self._respawns = {spec.name: Respawns(spec.respawns) for spec in self._nodes}
         self._reviving: str | None = None
         self._silent: set[str] = set()  # nodes that do not answer while everything is taken down
         self._began = time.monotonic()
@@ -127,7 +137,6 @@ class Bringup:
         self.ended = threading.Event()
         self.failure: BringupError | None = None
         self.seconds_to_active: float | None = None
-        self.respawns: dict[str, int] = {}
 
     # For the caller
 
@@ -146,6 +155,11 @@ class Bringup:
     def pids(self) -> dict[str, int]:
         """Process id of each node that was started."""
         return {name: process.pid for name, process in self._processes.items()}
+
+    @property
+    def respawns(self) -> dict[str, int]:
+        """How often each node was started again, by name; without those that never were."""
+        return {name: respawns.count for name, respawns in self._respawns.items() if respawns.count}
 
     @property
     def stopping(self) -> bool:
@@ -226,21 +240,18 @@ class Bringup:
     def _start_processes(self, folder: Path) -> None:
         remove_stale_segments()
         self._say(f'Starting {", ".join(spec.name for spec in self._nodes)}.')
-        for spec in self._nodes:
-            self._start_process(spec, folder)
+        for start in self.starts:
+            self._start_process(start, folder)
 
-    def _start_process(self, spec: NodeSpec, folder: Path) -> None:
-        overrides = folder / f'{spec.name}.yaml'
-        values = {**self._parameters, **self._node_parameters.get(spec.name, {})}
-        full_name = f'{self._namespace.rstrip("/")}/{spec.name}'
-        overrides.write_text(yaml.safe_dump({full_name: {'ros__parameters': values}} if values else {}))
-        files = [share_dir() / 'config' / 'lingbot_va.yaml', self._params_file, overrides if values else None]
-        arguments = ['--ros-args', '-r', f'__node:={spec.name}', '-r', f'__ns:={self._namespace}']
-        arguments += ['--log-level', self._log_level]
-        for file in filter(None, files):
-            arguments += ['--params-file', str(file)]
+    def _start_process(self, start: NodeStart, folder: Path) -> None:
+        spec, overrides = start.spec, None
+        if start.parameters:
+            overrides = folder / f'{spec.name}.yaml'
+            overrides.write_text(yaml.safe_dump({start.full_name: {'ros__parameters': dict(start.parameters)}}))
         environment = child_environment(sys.path, spec.dds_profile) | dict(self._environment.get(spec.name, {}))
-        self._processes[spec.name] = NodeProcess(spec, arguments, environment, self._forwarder(spec.name))
+        self._processes[spec.name] = NodeProcess(
+            spec, start.arguments(overrides), environment, self._forwarder(spec.name)
+        )
 
     def _bring_to_active(self, client: LifecycleClient) -> None:
         for spec in self._nodes:
@@ -288,11 +299,10 @@ class Bringup:
 
     def _respawn(self, client: LifecycleClient, spec: NodeSpec, folder: Path) -> None:
         """Start a node again and bring it to active; it may fall again meanwhile."""
-        name, falls = spec.name, self._falls.setdefault(spec.name, [])
-        falls.append(time.monotonic())
-        self.respawns[name] = self.respawns.get(name, 0) + 1
+        name, fell = spec.name, time.monotonic()
+        self._respawns[name].note()
         self._say(f'{name} {self._processes[name].describe_exit()}. It is started again, the others go on.')
-        self._start_process(spec, folder)
+        self._start_process(self.starts[self._nodes.index(spec)], folder)
         self._reviving = name
         try:
             if not client.wait_for_successor(name, self._deadlines.start):
@@ -301,11 +311,10 @@ class Bringup:
             self._change(client, name, 'activate', self._deadlines.activate)
         finally:
             self._reviving = None
-        self._say(f'{name} is active again, after {time.monotonic() - falls[-1]:.1f} s.')
+        self._say(f'{name} is active again, after {time.monotonic() - fell:.1f} s.')
 
     def _may_respawn(self, spec: NodeSpec) -> bool:
-        recent = [at for at in self._falls.get(spec.name, []) if time.monotonic() - at < RESPAWN_WINDOW_S]
-        return self.active.is_set() and len(recent) < spec.respawns
+        return self.active.is_set() and self._respawns[spec.name].allowed()
 
     def _check(self) -> None:
         """Raise when there is a reason not to go on."""
@@ -319,7 +328,7 @@ class Bringup:
                     raise _Fallen(process.spec)
                 continue
             if process.spec.required:
-                count = self.respawns.get(name, 0)
+                count = self._respawns[name].count
                 again = f', after {count} new start{"s"[: count > 1]}' if count else ''
                 raise BringupError(name, process.describe_exit() + again, process.returncode)
             self._missed.add(name)

@@ -1,9 +1,8 @@
 """The graph as `launch` actions, from the same node table as `lingbot-va up`. Only for a ROS machine."""
 
-import os
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
-from launch import LaunchContext, LaunchDescription
+from launch import Event, LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import (
     DeclareLaunchArgument,
@@ -13,7 +12,9 @@ from launch.actions import (
     RegisterEventHandler,
     SetEnvironmentVariable,
     Shutdown,
+    TimerAction,
 )
+from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode
@@ -22,72 +23,113 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
 
-from lingbot_va_core.resources import share_dir
-from lingbot_va_ros.node_table import NodeSpec, launch_arguments, nodes
-from lingbot_va_ros.ros_environment import PROFILE_VARIABLE, profile_path
+from lingbot_va_ros.launch_arguments import LaunchArgument, graph_arguments, is_true, node_starts
+from lingbot_va_ros.node_start import NodeStart
+from lingbot_va_ros.node_table import NodeSpec
+from lingbot_va_ros.respawns import Respawns
+from lingbot_va_ros.ros_environment import dds_environment
 
-TRUE = ('true', '1')
-
-
-def graph_description(simulation: bool) -> LaunchDescription:
-    """Describe a simulated or a real graph; what a deployment cannot set here is in the parameter files."""
-    declared = [
-        DeclareLaunchArgument(argument.name, default_value=argument.default, description=argument.description)
-        for argument in launch_arguments(simulation)
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=graph_actions, kwargs={'simulation': simulation})])
+ASK_S = 2.0  # a request to a process that has just begun can be lost, so that it is repeated
+ASKS = 30
 
 
-def graph_actions(context: LaunchContext, simulation: bool) -> list[Action]:
-    """Start the nodes, and bring them to active one after another if `autostart` is true; for an OpaqueFunction.
+def graph_description(simulation: bool, **defaults: str) -> LaunchDescription:
+    """Describe a simulated or a real graph; `defaults` are those of arguments in place of the usual ones.
 
-    Reads the arguments that `launch_arguments` names; an empty one leaves its parameter to the files. When a required
-    node ends or refuses a transition, everything ends: all nodes get SIGINT, and each leaves through its own lifecycle.
-    That goes for perception as well, which `lingbot-va up` starts again.
+    What a deployment cannot set here is in the parameter files.
     """
-    names = [argument.name for argument in launch_arguments(simulation)]
-    arguments = {name: LaunchConfiguration(name).perform(context) for name in names}
-    specs = nodes(simulation)
-    actions = [_node(spec, arguments) for spec in specs]
-    environment = [_default('OMP_NUM_THREADS', '1')]
-    if arguments['autostart'].lower() not in TRUE:
-        return [*environment, *actions]
-    handlers = []
-    for spec, node, following in zip(specs, actions, [*actions[1:], None], strict=True):
-        handlers += _to_active(spec, node, following)
-    return [*environment, *handlers, *actions, _change(actions[0], Transition.TRANSITION_CONFIGURE)]
+    arguments = graph_arguments(simulation, **defaults)
+    return described(arguments, lambda values: graph_actions(simulation, values))
 
 
-def _node(spec: NodeSpec, arguments: dict[str, str]) -> LifecycleNode:
-    files = [str(share_dir() / 'config' / 'lingbot_va.yaml')]
-    if arguments['params_file']:
-        files.append(str(Path(arguments['params_file']).expanduser()))
-    values = {
-        name: ParameterValue(arguments[name], value_type=str) for name in ('robot', 'task') if arguments.get(name)
-    }
-    if arguments['use_sim_time']:
-        values['use_sim_time'] = ParameterValue(arguments['use_sim_time'], value_type=bool)
-    options = {'prefix': f'nice -n {spec.nice}'} if spec.nice else {}
-    if spec.required:
-        options['on_exit'] = [Shutdown(reason=f'{spec.name} has ended')]
+def described(
+    arguments: Iterable[LaunchArgument], actions: Callable[[dict[str, str]], list[Action]]
+) -> LaunchDescription:
+    """Declare arguments, and take the actions that follow from their values."""
+    declared = [DeclareLaunchArgument(each.name, default_value=each.default, description=each.description)
+                for each in arguments]  # fmt: skip
+
+    def act(context: LaunchContext) -> list[Action]:
+        return actions({each.name: LaunchConfiguration(each.name).perform(context) for each in declared})
+
+    return LaunchDescription([*declared, OpaqueFunction(function=act)])
+
+
+def graph_actions(simulation: bool, values: dict[str, str]) -> list[Action]:
+    """Start the nodes, and bring them to active one after another if `autostart` is true.
+
+    When a required node ends or refuses a transition, everything ends: all nodes get SIGINT, and each leaves through
+    its own lifecycle. A node with `respawns` is started again a few times first, once all were active.
+
+    Raises:
+        ValueError: a value of an argument is not usable.
+    """
+    threads = SetEnvironmentVariable('OMP_NUM_THREADS', EnvironmentVariable('OMP_NUM_THREADS', default_value='1'))
+    return [threads, *_Graph(node_starts(simulation, values)).actions(is_true('autostart', values['autostart']))]
+
+
+class _Graph:
+    """What the event handlers of the nodes have in common."""
+
+    def __init__(self, starts: tuple[NodeStart, ...]) -> None:
+        self._starts = starts
+        self._respawns = {start.spec.name: Respawns(start.spec.respawns) for start in starts}
+        self._active = False
+
+    def actions(self, autostart: bool) -> list[Action]:
+        """Return the nodes with all that is to happen to them."""
+        nodes = [_node(start) for start in self._starts]
+        actions = [self._on_exit(start, node) for start, node in zip(self._starts, nodes, strict=True)]
+        if not autostart:
+            return [*actions, *nodes]
+        last = [LogInfo(msg='All are active.'), OpaqueFunction(function=self._all_are_active)]
+        following = [[_change(node, Transition.TRANSITION_CONFIGURE)] for node in nodes[1:]] + [last]
+        for start, node, then in zip(self._starts, nodes, following, strict=True):
+            actions += _to_active(start.spec, node, then)
+        return [*actions, *nodes, _change(nodes[0], Transition.TRANSITION_CONFIGURE)]
+
+    def _all_are_active(self, context: LaunchContext) -> None:
+        self._active = True
+
+    def _on_exit(self, start: NodeStart, node: LifecycleNode) -> Action:
+        name = start.spec.name
+
+        def ended(event: Event, context: LaunchContext) -> list[Action] | None:
+            if context.is_shutdown:
+                return None
+            if self._active and self._respawns[name].allowed():
+                self._respawns[name].note()
+                return [LogInfo(msg=f'{name} has ended. It is started again, the others go on.'), *self._again(start)]
+            if start.spec.required:
+                return [Shutdown(reason=f'{name} has ended')]
+            return [LogInfo(msg=f'{name} has ended. The graph goes on without it.')]
+
+        return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
+
+    def _again(self, start: NodeStart) -> list[Action]:
+        node = _node(start)
+        return [self._on_exit(start, node), *_to_active(start.spec, node, []), node, *_ask_until_heard(start, node)]
+
+
+def _node(start: NodeStart) -> LifecycleNode:
+    spec = start.spec
+    values = {name: ParameterValue(value, value_type=type(value)) for name, value in start.parameters.items()}
     return LifecycleNode(
         package='lingbot_va',
         executable=spec.executable,
         name=spec.name,
-        namespace=arguments['namespace'],
-        parameters=[*files, *([values] if values else [])],
-        arguments=['--ros-args', '--log-level', arguments['log_level']],
+        namespace=start.namespace,
+        parameters=[*start.params_files, *([values] if values else [])],
+        remappings=list(start.remaps),
+        arguments=['--ros-args', '--log-level', start.log_level],
         output='screen',
-        additional_env={PROFILE_VARIABLE: os.environ.get(PROFILE_VARIABLE, profile_path(spec.dds_profile))},
-        **options,
+        additional_env=dds_environment(spec.dds_profile),
+        **({'prefix': f'nice -n {spec.nice}'} if spec.nice else {}),
     )
 
 
-def _to_active(spec: NodeSpec, node: LifecycleNode, following: LifecycleNode | None) -> list[Action]:
-    """After configure comes activate, after activate the next node; a refusal ends the launch."""
-    activate = _change(node, Transition.TRANSITION_ACTIVATE)
-    proceed = [LogInfo(msg=f'{spec.name} is active.')]
-    proceed += [_change(following, Transition.TRANSITION_CONFIGURE)] if following else [LogInfo(msg='All are active.')]
+def _to_active(spec: NodeSpec, node: LifecycleNode, then: list[Action]) -> list[Action]:
+    """After configure comes activate, after activate `then`; a refusal ends the launch."""
 
     def on(start: str, goal: str, entities: list[Action]) -> Action:
         return RegisterEventHandler(
@@ -100,8 +142,8 @@ def _to_active(spec: NodeSpec, node: LifecycleNode, following: LifecycleNode | N
         return [Shutdown(reason=f'{spec.name} refused to {what}; its log says why')]
 
     return [
-        on('configuring', 'inactive', [activate]),
-        on('activating', 'active', proceed),
+        on('configuring', 'inactive', [_change(node, Transition.TRANSITION_ACTIVATE)]),
+        on('activating', 'active', [LogInfo(msg=f'{spec.name} is active.'), *then]),
         on('configuring', 'unconfigured', refused('configure')),
         on('activating', 'inactive', refused('activate')),
         on('configuring', 'errorprocessing', refused('configure')),
@@ -109,9 +151,32 @@ def _to_active(spec: NodeSpec, node: LifecycleNode, following: LifecycleNode | N
     ]
 
 
+def _ask_until_heard(start: NodeStart, node: LifecycleNode) -> list[Action]:
+    """Ask a node that was started again to configure until it begins to; the launch ends if it never does.
+
+    The services of a process that was killed seem to be there for a while, and a request to them is lost.
+    """
+    heard, asked = False, 0
+
+    def hear(context: LaunchContext) -> None:
+        nonlocal heard
+        heard = True
+
+    def ask(context: LaunchContext) -> list[Action] | None:
+        nonlocal asked
+        if heard or context.is_shutdown:
+            return None
+        if asked == ASKS:
+            return [Shutdown(reason=f'{start.spec.name} did not appear again within {ASKS * ASK_S:g} s')]
+        asked += 1
+        again = TimerAction(period=ASK_S, actions=[OpaqueFunction(function=ask)])
+        return [_change(node, Transition.TRANSITION_CONFIGURE), again]
+
+    begins = OnStateTransition(
+        target_lifecycle_node=node, goal_state='configuring', entities=[OpaqueFunction(function=hear)]
+    )
+    return [RegisterEventHandler(begins), OpaqueFunction(function=ask)]
+
+
 def _change(node: LifecycleNode, transition: int) -> Action:
     return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-
-def _default(name: str, value: str) -> Action:
-    return SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=value))

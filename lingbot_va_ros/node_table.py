@@ -1,8 +1,7 @@
 """The nodes of the graph: what the launch files and the pip bring-up start, and in which order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-RESPAWN_WINDOW_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -15,7 +14,7 @@ class NodeSpec:
         module: Python module with the same `main`, which the pip bring-up starts.
         order: nodes become active from the lowest to the highest and end in reverse.
         required: the graph ends when this node does.
-        respawns: how often within RESPAWN_WINDOW_S it is started again first, once the graph was active.
+        respawns: how often within `respawns.WINDOW_S` it is started again first, once the graph was active.
         simulation_only: not started beside a real robot.
         nice: added to the niceness of its process; what ticks at the control rate has 0.
         dds_profile: file in `config/` for its DDS, unless the user has named another.
@@ -42,33 +41,16 @@ NODES = (
 )
 
 
-@dataclass(frozen=True)
-class LaunchArgument:
-    """What a launch file lets a deployment set; an empty value leaves it to the parameter files."""
+def nodes(simulation: bool, only: Sequence[str] = ()) -> tuple[NodeSpec, ...]:
+    """Return the nodes of a simulated or a real graph in the order in which they become active.
 
-    name: str
-    description: str
-    default: str = ''
-    simulation_only: bool = False
+    `only` names those that run on this machine; none: all.
 
-
-LAUNCH_ARGUMENTS = (
-    LaunchArgument('namespace', 'Namespace of all nodes.'),
-    LaunchArgument('use_sim_time', 'Follow /clock; empty: as in the parameter files.'),
-    LaunchArgument('params_file', 'Parameter file above config/lingbot_va.yaml.'),
-    LaunchArgument('robot', 'Robot profile, a name in config/robots or a YAML file; empty: as in the parameter files.'),
-    LaunchArgument('task', 'Task of the simulation; empty: as in the parameter files.', simulation_only=True),
-    LaunchArgument('autostart', 'Bring the nodes to active, in order; false: only start.', default='true'),
-    LaunchArgument('log_level', 'Log level of the nodes.', default='info'),
-)
-
-
-def launch_arguments(simulation: bool) -> tuple[LaunchArgument, ...]:
-    """Return the arguments of a simulated or a real graph's launch file."""
-    return tuple(argument for argument in LAUNCH_ARGUMENTS if simulation or not argument.simulation_only)
-
-
-def nodes(simulation: bool) -> tuple[NodeSpec, ...]:
-    """Return the nodes of a simulated or a real graph in the order in which they become active."""
-    chosen = [spec for spec in NODES if simulation or not spec.simulation_only]
-    return tuple(sorted(chosen, key=lambda spec: spec.order))
+    Raises:
+        ValueError: `only` names one that the graph does not have.
+    """
+    chosen = {spec.name: spec for spec in NODES if simulation or not spec.simulation_only}
+    for name in only:
+        if name not in chosen:
+            raise ValueError(f"there is no node '{name}' in this graph; it has {', '.join(chosen)}")
+    return tuple(sorted((chosen[name] for name in only or chosen), key=lambda spec: spec.order))

@@ -29,6 +29,11 @@ def profile_path(name: str) -> str:
     return str(share_dir() / 'config' / name)
 
 
+def dds_environment(dds_profile: str = DEFAULT_PROFILE) -> dict[str, str]:
+    """Return the variable that names a DDS profile in `config/`, unless the user has named a file."""
+    return {PROFILE_VARIABLE: os.environ.get(PROFILE_VARIABLE, profile_path(dds_profile))}
+
+
 def child_environment(import_path: list[str], dds_profile: str = DEFAULT_PROFILE) -> dict[str, str]:
     """Return the environment of a node process that imports from the same folders as this one.
 

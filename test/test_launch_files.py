@@ -1,41 +1,199 @@
-"""The launch files: for real where launch_ros is installed, and in any case against the table and the parameters."""
+"""The launch files: for real where launch_ros is installed, and in any case against `lingbot-va up`."""
 
+import argparse
 import ast
 import importlib.util
 import os
+import shlex
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from support import Graph, Program, wait_until
 
-from lingbot_va_ros.node_table import NODES, launch_arguments, nodes
+from lingbot_va_ros.cli import COMMANDS
+from lingbot_va_ros.commands.graph_options import make_graph
+from lingbot_va_ros.launch_arguments import (
+    GAZEBO,
+    ISAAC,
+    RECORD,
+    TRAIN_DATA,
+    LaunchArgument,
+    convert_command,
+    graph_arguments,
+    is_true,
+    node_starts,
+    record_command,
+)
+from lingbot_va_ros.node_table import NODES, nodes
+from lingbot_va_ros.respawns import WINDOW_S, Respawns
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {False: ROOT / 'launch' / 'bringup.launch.py', True: ROOT / 'launch' / 'sim.launch.py'}
-DEPLOYMENT = {'namespace', 'params_file', 'autostart', 'log_level'}
+DEPLOYMENT = {'namespace', 'params_file', 'nodes', 'remaps', 'autostart', 'log_level'}
+ARGUMENTS = {
+    'bringup': graph_arguments(False),
+    'sim': graph_arguments(True),
+    'gazebo': (*GAZEBO, *graph_arguments(False, robot='gazebo', use_sim_time='true')),
+    'isaac': (*ISAAC, *graph_arguments(False, robot='isaac', use_sim_time='true')),
+    'record': RECORD,
+    'train_data': TRAIN_DATA,
+}
 # The folder launch/ is importable as a namespace package, so `launch` alone would prove nothing.
 HAS_LAUNCH = importlib.util.find_spec('launch_ros') is not None
 needs_launch = pytest.mark.skipif(not HAS_LAUNCH, reason='launch_ros is not installed, it comes with ROS 2')
+each_file = pytest.mark.parametrize('name', ARGUMENTS)
+
+
+def values_of(arguments: tuple[LaunchArgument, ...], **given: str) -> dict[str, str]:
+    """The values of all arguments, as a launch file gets them."""
+    assert set(given) <= {each.name for each in arguments}
+    return {each.name: given.get(each.name, each.default) for each in arguments}
+
+
+def up(*options: str) -> tuple[Any, ...]:
+    """How `lingbot-va up` starts its nodes."""
+    command = importlib.import_module('lingbot_va_ros.commands.up')
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    args = parser.parse_args(options)
+    return make_graph(args, only=args.nodes, remaps=args.remap).starts
+
+
+def test_there_is_a_launch_file_for_each_purpose_and_no_other() -> None:
+    assert {path.name for path in (ROOT / 'launch').iterdir() if path.is_file()} == {
+        f'{name}.launch.py' for name in ARGUMENTS
+    }
+
+
+@each_file
+def test_launch_files_compile(name: str) -> None:
+    file = ROOT / 'launch' / f'{name}.launch.py'
+    compile(file.read_text(), str(file), 'exec')
+
+
+@each_file
+def test_every_argument_is_described_once(name: str) -> None:
+    arguments = ARGUMENTS[name]
+    assert len({each.name for each in arguments}) == len(arguments)
+    assert all(each.description.endswith('.') for each in arguments)
+
+
+@each_file
+def test_every_argument_is_documented(name: str) -> None:
+    pages = [(ROOT / 'docs' / page).read_text() for page in ('launch.md', 'simulators.md')]
+    assert f'`{name}.launch.py`' in pages[0]
+    assert [each.name for each in ARGUMENTS[name] if f'`{each.name}`' not in ''.join(pages)] == []
 
 
 @pytest.mark.parametrize('simulation', [False, True])
 def test_arguments_are_deployment_settings_or_parameters_of_the_file(simulation: bool) -> None:
     sections = yaml.safe_load((ROOT / 'config' / 'lingbot_va.yaml').read_text())
     parameters = {name for section in sections.values() for name in section['ros__parameters']}
-    arguments = {argument.name: argument.description for argument in launch_arguments(simulation)}
-    assert set(arguments) >= DEPLOYMENT
-    assert set(arguments) - DEPLOYMENT <= parameters
-    assert ('task' in arguments) == simulation
-    assert all(description.endswith('.') for description in arguments.values())
+    names = {argument.name for argument in graph_arguments(simulation)}
+    assert names >= DEPLOYMENT
+    assert names - DEPLOYMENT <= parameters
+    assert ('task' in names) == simulation
 
 
-@pytest.mark.parametrize(('simulation', 'file'), FILES.items())
-def test_each_launch_file_describes_its_graph(simulation: bool, file: Path) -> None:
-    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
-    (call,) = [call for call in calls if getattr(call.func, 'id', '') == 'graph_description']
-    assert {keyword.arg: keyword.value.value for keyword in call.keywords} == {'simulation': simulation}
+@pytest.mark.parametrize(
+    ('simulation', 'given', 'options'),
+    [
+        (False, {}, '--no-sim'),
+        (True, {}, ''),
+        (
+            False,
+            {'namespace': '/left/cell/', 'robot': 'isaac', 'mode': 'naive', 'log_level': 'debug'},
+            '--no-sim --namespace /left/cell/ --robot isaac --mode naive --log-level debug',
+        ),
+        (
+            False,
+            {'nodes': 'perception action', 'remaps': 'joint_states:=/robot/joint_states e_stop:=/e_stop'},
+            '--no-sim --nodes perception action --remap joint_states:=/robot/joint_states --remap e_stop:=/e_stop',
+        ),
+        (
+            True,
+            {'params_file': str(ROOT / 'config' / 'lingbot_va.yaml'), 'task': 'transfer_cube', 'checkpoint': 'none'},
+            f'--params-file {ROOT}/config/lingbot_va.yaml --task transfer_cube --checkpoint none',
+        ),
+    ],
+)
+def test_launch_files_and_up_start_the_same_nodes_in_the_same_way(
+    simulation: bool, given: dict[str, str], options: str
+) -> None:
+    starts = node_starts(simulation, values_of(graph_arguments(simulation), **given))
+    assert starts == up(*shlex.split(options))
+    assert [start.spec for start in starts] == list(nodes(simulation, given.get('nodes', '').split()))
+
+
+def test_use_sim_time_is_a_parameter_of_all_nodes_where_it_is_given() -> None:
+    arguments = graph_arguments(False, use_sim_time='true')
+    assert all(start.parameters == {'use_sim_time': True} for start in node_starts(False, values_of(arguments)))
+    assert all(start.parameters == {} for start in node_starts(False, values_of(graph_arguments(False))))
+
+
+def test_the_arguments_of_a_process_name_and_remap_it_and_let_the_last_file_win(tmp_path: Path) -> None:
+    own, overrides = tmp_path / 'own.yaml', tmp_path / 'overrides.yaml'
+    given = values_of(graph_arguments(False), namespace='cell', params_file=str(own), remaps='a:=b')
+    start = node_starts(False, given)[0]
+    assert start.full_name == '/cell/action'
+    text = ' '.join(start.arguments(overrides))
+    assert '-r __node:=action -r __ns:=/cell -r a:=b' in text
+    files = [each for each in start.arguments(overrides) if each.endswith('.yaml')]
+    assert files == [str(ROOT / 'config' / 'lingbot_va.yaml'), str(own), str(overrides)]
+
+
+@pytest.mark.parametrize(
+    ('given', 'reason'),
+    [
+        ({'nodes': 'action brain'}, "there is no node 'brain' in this graph; it has action, perception, world_model"),
+        ({'remaps': 'joint_states=x'}, "'joint_states=x' is no remap; write FROM:=TO"),
+        ({'use_sim_time': 'maybe'}, "use_sim_time is 'maybe'; it must be true or false"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(given: dict[str, str], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        node_starts(False, values_of(graph_arguments(False), **given))
+
+
+def test_truth_is_read_as_launch_files_write_it() -> None:
+    assert [is_true('x', text) for text in ('true', 'True', '1', 'false', 'False', '0')] == [True] * 3 + [False] * 3
+
+
+def test_the_commands_of_a_session_are_those_of_the_command_line(tmp_path: Path) -> None:
+    given = values_of(
+        TRAIN_DATA, out=str(tmp_path), robot='isaac', namespace='cell', use_sim_time='true', duration='60',
+        instruction='fold the towel', format='v2.1',
+    )  # fmt: skip
+    record = parsed(record_command(given, tmp_path / 'bag'))
+    assert (record.robot, record.out, record.duration, record.use_sim_time) == ('isaac', tmp_path / 'bag', 60.0, True)
+    assert (record.namespace, record.metadata) == ('cell', ['instruction=fold the towel'])
+    convert = parsed(convert_command(given, tmp_path / 'bag', tmp_path / 'dataset'))
+    assert (convert.bags, convert.out, convert.format) == ([tmp_path / 'bag'], tmp_path / 'dataset', 'v2.1')
+    plain = parsed(record_command(values_of(RECORD, out=str(tmp_path)), tmp_path))
+    assert (plain.duration, plain.use_sim_time, plain.metadata) == (None, False, [])
+
+
+def parsed(command: list[str]) -> argparse.Namespace:
+    """The options of a `lingbot-va` command."""
+    name, *options = command
+    assert name in COMMANDS
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f'lingbot_va_ros.commands.{name}').add_arguments(parser)
+    return parser.parse_args(options)
+
+
+def test_a_node_is_started_again_only_so_often_within_a_while() -> None:
+    now = 0.0
+    respawns = Respawns(2, lambda: now)
+    for _ in range(2):
+        assert respawns.allowed()
+        respawns.note()
+    assert not respawns.allowed()
+    now = WINDOW_S
+    assert respawns.allowed()
+    assert respawns.count == 2
 
 
 def test_executables_of_the_table_are_console_scripts_of_the_same_modules() -> None:
@@ -48,32 +206,59 @@ def test_executables_of_the_table_are_console_scripts_of_the_same_modules() -> N
     assert {spec.executable: f'{spec.module}:main' for spec in NODES}.items() <= scripts.items()
 
 
-@pytest.mark.parametrize('file', FILES.values(), ids=lambda path: path.name)
-def test_launch_files_compile(file: Path) -> None:
-    compile(file.read_text(), str(file), 'exec')
+def load(name: str, **given: str) -> tuple[list[Any], Any]:
+    """Load a launch file under the real launch; return what it declares and does, and its context."""
+    from launch import LaunchContext
+
+    spec = importlib.util.spec_from_file_location('launch_file', ROOT / 'launch' / f'{name}.launch.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    context = LaunchContext()
+    context.launch_configurations.update(given)
+    return module.generate_launch_description().entities, context
+
+
+@needs_launch
+@each_file
+def test_launch_files_execute_with_the_arguments_of_the_table(name: str, tmp_path: Path) -> None:
+    from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
+    entities, context = load(name, **({'out': str(tmp_path)} if name in ('record', 'train_data') else {}))
+    declared = [entity for entity in entities if isinstance(entity, DeclareLaunchArgument)]
+    assert [entity.name for entity in declared] == [argument.name for argument in ARGUMENTS[name]]
+    for entity in declared:
+        entity.execute(context)
+    (body,) = [entity for entity in entities if isinstance(entity, OpaqueFunction)]
+    assert body.execute(context)
 
 
 @needs_launch
 @pytest.mark.parametrize('simulation', [False, True])
-def test_launch_files_start_the_nodes_of_the_table(simulation: bool) -> None:
+def test_launch_files_start_processes_as_up_does(simulation: bool) -> None:
     from launch import LaunchContext
-    from launch.actions import DeclareLaunchArgument
+    from launch.substitutions import TextSubstitution
     from launch_ros.actions import LifecycleNode
 
     from lingbot_va_ros.launch_graph import graph_actions
 
-    spec = importlib.util.spec_from_file_location('launch_file', FILES[simulation])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    entities = module.generate_launch_description().entities
-    context = LaunchContext()
-    for entity in entities:
-        if isinstance(entity, DeclareLaunchArgument):
-            entity.execute(context)
-    declared = [entity.name for entity in entities if isinstance(entity, DeclareLaunchArgument)]
-    assert declared == [argument.name for argument in launch_arguments(simulation)]
-    started = [action for action in graph_actions(context, simulation) if isinstance(action, LifecycleNode)]
-    assert len(started) == len(nodes(simulation))
+    given = values_of(graph_arguments(simulation), namespace='cell', robot='isaac', remaps='e_stop:=/e_stop')
+    started = [action for action in graph_actions(simulation, given) if isinstance(action, LifecycleNode)]
+    options = '--namespace cell --robot isaac --remap e_stop:=/e_stop' + ('' if simulation else ' --no-sim')
+    starts = up(*shlex.split(options))
+    assert len(started) == len(starts)
+    for action, start in zip(started, starts, strict=True):
+        action._perform_substitutions(LaunchContext())
+        assert (action.node_package, action.node_executable) == ('lingbot_va', start.spec.executable)
+        assert action.node_name == start.full_name
+        # What is said in other substitutions (executable, name, namespace) has just been compared.
+        words = [[part.text for part in word if isinstance(part, TextSubstitution)] for word in action.cmd]
+        command = [''.join(word) for word in words]
+        assert [command[i + 1] for i, word in enumerate(command) if word == '--log-level'] == [start.log_level]
+        assert 'e_stop:=/e_stop' in command
+        files = [command[i + 1] for i, word in enumerate(command) if word == '--params-file']
+        assert files[:-1] == list(start.params_files)
+        told = yaml.safe_load(Path(files[-1]).read_text())
+        assert [section['ros__parameters'] for section in told.values()] == [start.parameters]
 
 
 @needs_launch
@@ -83,7 +268,7 @@ def test_sim_launch_brings_all_nodes_to_active_and_ends_on_ctrl_c(graph: Graph) 
     code = (
         'from launch import LaunchService\n'
         'from launch.launch_description_sources import get_launch_description_from_python_launch_file as load\n'
-        f'service = LaunchService(); service.include_launch_description(load({str(FILES[True])!r}))\n'
+        f'service = LaunchService(); service.include_launch_description(load({str(ROOT / "launch/sim.launch.py")!r}))\n'
         'raise SystemExit(service.run())'
     )
     with Program('-c', code, environment={'ROS_DOMAIN_ID': os.environ['ROS_DOMAIN_ID']}) as program:

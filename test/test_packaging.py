@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ('lingbot_va_core', 'lingbot_va_sim', 'lingbot_va_ros')
 OURS = {*FOLDERS, 'lingbot_va_msgs'}
-SHARED = tuple(name for name in ('config', 'launch', 'checkpoints') if (ROOT / name).is_dir())
+SHARED = tuple(name for name in ('config', 'launch', 'tools', 'checkpoints') if (ROOT / name).is_dir())
 # Imported name: name for pip, rosdep key. None: it has none there, see docs/dependencies.md.
 THIRD_PARTY = {
     'PIL': ('pillow', 'python3-pil'),

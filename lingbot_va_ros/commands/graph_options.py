@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,19 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--log-level', choices=LOG_LEVELS, default='info', help='of the nodes (default: %(default)s)')
 
 
-def make_graph(args: argparse.Namespace, log: Callable[[str], None] | None = None) -> 'Bringup':
-    """Check the options and prepare the graph; nothing is started yet. `log` receives its output instead of stdout.
+def make_graph(
+    args: argparse.Namespace,
+    log: Callable[[str], None] | None = None,
+    only: Sequence[str] = (),
+    remaps: Sequence[str] = (),
+) -> 'Bringup':
+    """Check the options and prepare the graph; nothing is started yet.
+
+    Args:
+        args: what `add_graph_arguments` declares.
+        log: receives its output instead of stdout.
+        only: the nodes that run on this machine; none: all.
+        remaps: other names of topics, FROM:=TO.
 
     Raises:
         ValueError: an option is not usable; the message names it, its value and what is allowed.
@@ -51,6 +62,7 @@ def make_graph(args: argparse.Namespace, log: Callable[[str], None] | None = Non
     from rclpy.validate_namespace import validate_namespace
 
     from lingbot_va_ros.bringup import Bringup
+    from lingbot_va_ros.node_start import parse_remaps
     from lingbot_va_ros.node_table import nodes
 
     try:
@@ -58,10 +70,11 @@ def make_graph(args: argparse.Namespace, log: Callable[[str], None] | None = Non
     except InvalidNamespaceException as error:
         raise ValueError(f"--namespace is '{args.namespace}'; {str(error).splitlines()[0]}") from error
     return Bringup(
-        nodes(simulation=args.sim),
+        nodes(args.sim, only),
         parameters,
         params_file=args.params_file,
         namespace=args.namespace,
+        remaps=parse_remaps(remaps),
         log_level=args.log_level,
         node_parameters=_simulated_time(args.real_time_factor),
         log=log,

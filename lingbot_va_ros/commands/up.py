@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = f'example: {EXAMPLE}'
     add_graph_arguments(parser)
+    parser.add_argument('--nodes', nargs='+', default=(), metavar='NODE', help='only these; the others run elsewhere')
+    parser.add_argument(
+        '--remap', action='append', default=[], metavar='FROM:=TO', help='another name of a topic; may be repeated'
+    )
     parser.add_argument('--instruction', metavar='TEXT', help='run this task, then end; exit status 0 if it succeeded')
     parser.add_argument(
         '--duration', type=float, metavar='S',
@@ -35,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the graph; 0 when it was up until it was told to end and its task, if any, succeeded."""
     _check(args)
-    graph = make_graph(args)
+    graph = make_graph(args, only=args.nodes, remaps=args.remap)
 
     from lingbot_va_ros.bringup import BringupError
 
