@@ -33,7 +33,15 @@ from lingbot_va_core.text import KnownPrompts, TextError
 from lingbot_va_core.weights import CheckpointError, load_weights, some, write_tensors, write_weights
 from lingbot_va_core.world_model import PARTS, WorldModel, build_text_encoder, load_parts, skeleton
 
-__all__ = ['CheckpointError', 'WorldModel', 'load_model', 'load_weights', 'save_checkpoint', 'with_vae']
+__all__ = [
+    'CheckpointError',
+    'WorldModel',
+    'is_checkpoint',
+    'load_model',
+    'load_weights',
+    'save_checkpoint',
+    'with_vae',
+]
 
 FORMAT = 'lingbot_va-2'
 WEIGHTS = {'transformer': ('transformer*.safetensors', 'model*.safetensors'), 'vae': ('vae*.safetensors',)}  # files
@@ -113,6 +121,11 @@ def save_checkpoint(
         raise CheckpointError(f'{folder} cannot be written: {error}') from error
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder is meant as a checkpoint of any layout: it has the file that is read first."""
+    return any((folder / part / 'config.json').is_file() for part in ('', 'transformer'))
+
+
 def with_vae(model: WorldModel, source: WorldModel) -> WorldModel:
     """Return an untrained model with the VAE of another one; its heads are zero, as where that VAE was trained.
 
@@ -130,7 +143,7 @@ def _check_place(folder: Path) -> None:
     """Refuse to replace what is no checkpoint of ours, or has something in it that would be lost."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not any((folder / part / 'config.json').is_file() for part in ('', 'transformer')):
+    if not is_checkpoint(folder):
         raise CheckpointError(f'{folder} exists and is not a checkpoint; choose another folder')
     lost = [entry.name for entry in folder.iterdir() if not any(entry.match(name) for name in WRITTEN)]
     if lost:

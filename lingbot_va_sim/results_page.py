@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lingbot_va_core.checkpoint import is_checkpoint
 from lingbot_va_core.hardware import hardware_line
 from lingbot_va_core.model_card import card_lines
 from lingbot_va_sim.suite import Row, Table, speed_up, sync_row
@@ -36,9 +37,12 @@ def results_page(
     """
     every = [numbers for _, results in measured for numbers in results if numbers]
     lines = [f'# {title}', '', f'Written by `{command}`; nothing here is typed by hand.', '']
-    for place in sorted({f'{hardware_line(n["hardware"])}, {n["hardware"]["workers"]} processes' for n in every}):
-        dates = sorted({n['date'] for n in every if place.startswith(hardware_line(n['hardware']))})
-        lines.append(f'Measured on {place}; {" to ".join(dict.fromkeys((dates[0], dates[-1])))}.')
+    dates: dict[str, list[str]] = {}
+    for numbers in every:
+        place = f'{hardware_line(numbers["hardware"])}, {numbers["hardware"]["workers"]} processes'
+        dates.setdefault(place, []).append(numbers['date'])
+    for place, days in sorted(dates.items()):
+        lines.append(f'Measured on {place}; {" to ".join(dict.fromkeys((min(days), max(days))))}.')
     lines += ['', HOW]
     for table, results in measured:
         lines += ['', f'## {table.title}', '', *([table.text, ''] if table.text else []), *_table(table, results)]
@@ -101,7 +105,7 @@ def _checkpoints(
     lines = ['', '## The checkpoints']
     for name, folder in checkpoints.items():
         lines += ['', f'### {name or folder.name}', '']
-        if folder.is_dir():
+        if is_checkpoint(folder):
             lines += ['| | |', '|---|---|', *(_line(pair) for pair in card_lines(folder))]
         else:
             lines.append('Not measured: there was no such checkpoint.')

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lingbot_va_core.checkpoint import is_checkpoint
 from lingbot_va_core.checkpoint_digest import checkpoint_digest
 from lingbot_va_core.training.settings import read_settings
 from lingbot_va_sim.errors import SimulationError
@@ -89,9 +90,9 @@ def _row(document: object, where: str) -> Row:
 
 
 def checkpoint_folder(row: Row, shipped: Path, others: Path) -> Path:
-    """Return where a row's checkpoint is to be; of a training run's folder, the checkpoint in it."""
+    """Return where a row's checkpoint is to be; of a training run's folder, the checkpoint in it once there is one."""
     folder = others / row.checkpoint if row.checkpoint else shipped
-    return folder / 'checkpoint' if (folder / 'checkpoint').is_dir() else folder
+    return folder / 'checkpoint' if is_checkpoint(folder / 'checkpoint') else folder
 
 
 def measurement_key(row: Row, checkpoint: Path) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,11 +63,12 @@ def run(args: argparse.Namespace) -> int:
     own = args.checkpoint or shipped(suite.stem)
     tables = read_suite(suite)
     folders = {row.checkpoint: checkpoint_folder(row, own, args.others) for table in tables for row in table.rows}
-    missing = [str(folder) for folder in folders.values() if not folder.is_dir()]
+    present = _present(tables, folders, args)
+    missing = [str(folder) for name, folder in folders.items() if name not in present]
     if missing:
         print(f'Not measured, because there is no checkpoint: {", ".join(missing)}')
     measured = [
-        (table, [_measured(table, row, folders[row.checkpoint], args) for row in table.rows]) for table in tables
+        (table, [_measured(table, row, present.get(row.checkpoint), args) for row in table.rows]) for table in tables
     ]
     page = args.page or args.out / 'results.md'
     text = results_page(f'Results of {own.name}', portable_command(args.argv), measured, folders)
@@ -89,7 +90,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(table: 'Table', row: 'Row', checkpoint: Path, args: argparse.Namespace) -> Mapping[str, Any] | None:
+def _present(tables: Sequence['Table'], folders: Mapping[str, Path], args: argparse.Namespace) -> dict[str, Path]:
+    """Return the checkpoints that are there, by name; refuse what cannot be run before anything is."""
+    from lingbot_va_core.checkpoint import is_checkpoint
+    from lingbot_va_core.model_card import read_document
+
+    present = {name: folder for name, folder in folders.items() if is_checkpoint(folder)}
+    for folder in present.values():
+        read_document(folder)  # of which the page has the facts
+    if not args.write_only:
+        for row in (row for table in tables for row in table.rows if row.checkpoint in present):
+            row.plan(present[row.checkpoint], args.device).check()
+    return present
+
+
+def _measured(
+    table: 'Table', row: 'Row', checkpoint: Path | None, args: argparse.Namespace
+) -> Mapping[str, Any] | None:
     """Return the numbers of a row, measured now or earlier; None without its checkpoint."""
     from lingbot_va_core.hardware import describe_hardware
     from lingbot_va_ros.atomic import write_json
@@ -97,7 +114,7 @@ def _measured(table: 'Table', row: 'Row', checkpoint: Path, args: argparse.Names
     from lingbot_va_sim.success import summarize
     from lingbot_va_sim.suite import measurement_key
 
-    if not checkpoint.is_dir():
+    if checkpoint is None:
         return None
     path = args.out / f'{row.mode}-{measurement_key(row, checkpoint)}.json'
     if path.is_file():

@@ -39,8 +39,11 @@ def test_every_other_checkpoint_comes_with_the_commands_that_make_it() -> None:
 def test_the_folder_of_a_run_stands_for_its_checkpoint(tmp_path: Path) -> None:
     row = next(row for row in TABLES[-1].rows if row.checkpoint == 'shared')
     assert checkpoint_folder(row, tmp_path, tmp_path / 'others') == tmp_path / 'others' / 'shared'
-    (tmp_path / 'others' / 'shared' / 'checkpoint').mkdir(parents=True)
-    assert checkpoint_folder(row, tmp_path, tmp_path / 'others').name == 'checkpoint'
+    trained = tmp_path / 'others' / 'shared' / 'checkpoint'
+    trained.mkdir(parents=True)
+    assert checkpoint_folder(row, tmp_path, tmp_path / 'others') == trained.parent
+    (trained / 'config.json').write_text('{}')
+    assert checkpoint_folder(row, tmp_path, tmp_path / 'others') == trained
     assert checkpoint_folder(TABLES[0].rows[0], tmp_path / 'own', tmp_path) == tmp_path / 'own'
 
 

@@ -71,6 +71,34 @@ def test_another_checkpoint_is_measured_anew_and_a_card_alone_is_not(folder: Pat
     assert '0 of 1' not in (folder / 'page.md').read_text()
 
 
+@pytest.mark.parametrize('more', [(), ('--write-only',)])
+def test_a_run_that_has_no_checkpoint_yet_is_not_measured(
+    more: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (folder / 'out' / 'ablations' / 'demos_10' / 'state-1').mkdir(parents=True)
+    (folder / 'suite.yaml').write_text('tables: [{title: Others, rows: [{label: fewer, checkpoint: demos_10}]}]')
+    assert results(*more) == 0
+    assert 'there is no checkpoint: out/ablations/demos_10\n' in capsys.readouterr().out
+    page = (folder / 'out' / 'results' / 'results.md').read_text()
+    assert '| fewer | sync | 100 ms | - | not measured |' in page
+    assert '### demos_10\n\nNot measured: there was no such checkpoint.' in page
+
+
+def test_a_device_or_a_checkpoint_that_cannot_be_used_is_refused_before_the_first_row(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert results('--device', 'cuda:99') == 2
+    error = capsys.readouterr().err
+    assert "device 'cuda:99' cannot be used" in error and error.count('\n') == 1
+    other = folder / 'out' / 'ablations' / 'demos_10' / 'transformer'
+    other.mkdir(parents=True)
+    (other / 'config.json').write_text('{}')
+    assert results() == 2
+    error = capsys.readouterr().err
+    assert 'give a checkpoint of our own layout' in error and error.count('\n') == 1
+    assert not (folder / 'out' / 'results').exists()
+
+
 @pytest.mark.parametrize(
     ('suite', 'problem'),
     [
