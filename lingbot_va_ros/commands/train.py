@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = 'lingbot-va train policy --dataset data/transfer --model out/vae/checkpoint --out out/policy'
 CONFIG = 'training/tiny.yaml'
+POLICY_ALONE = ('vae', 'freeze_video', 'lora', 'keep_quantiles', 'name', 'cache')  # options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         required=True,
         metavar='DIR[:WEIGHT]',
-        help='a data set, and its weight in the mixture (1); may be repeated. The first one is of the robot that the '
-        'model is for',
+        help='a data set, and for policy its weight in the mixture (1); may be repeated. The first one is of the robot '
+        'that the model is for',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the run')
     parser.add_argument(
@@ -58,8 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--keep-quantiles', action='store_true', help="policy: normalise actions as the model's checkpoint does"
     )
-    parser.add_argument('--name', help='of the trained model (default: preset, data sets and steps)')
-    parser.add_argument('--cache', type=Path, metavar='DIR', help='of encoded latents (default: ~/.cache/lingbot_va)')
+    parser.add_argument('--name', help='policy: of the trained model (default: preset, data sets and steps)')
+    parser.add_argument(
+        '--cache', type=Path, metavar='DIR', help='policy: of encoded latents (default: ~/.cache/lingbot_va)'
+    )
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: %(default)s)')
     parser.add_argument('--threads', type=int, help='of the CPU (default: all cores)')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
@@ -68,6 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print where the checkpoint is."""
+    places = [_place(text) for text in args.dataset]
+    if args.what == 'vae':
+        _check_vae(args, places)
+
     import torch
 
     from lingbot_va_core.training.distributed import join_world, leave_world
@@ -76,7 +83,6 @@ def run(args: argparse.Namespace) -> int:
     warnings.filterwarnings('ignore', 'Mismatch dtype between input and weight')  # RMSNorm under autocast, as it should
     if args.threads:
         torch.set_num_threads(args.threads)
-    places = [_place(text) for text in args.dataset]
     world = join_world(args.device)
     try:
         result = _train_vae(args, places, world) if args.what == 'vae' else _train_policy(args, places, world)
@@ -92,6 +98,16 @@ def run(args: argparse.Namespace) -> int:
     finally:
         leave_world()
     return 0
+
+
+def _check_vae(args: argparse.Namespace, places: list[tuple[Path, float]]) -> None:
+    """Refuse what the training of the VAE would not heed."""
+    for option in POLICY_ALONE:
+        if getattr(args, option) not in (None, False):
+            raise ValueError(f'--{option.replace("_", "-")} is for train policy; train vae does without it')
+    for path, weight in places:
+        if weight != 1:
+            raise ValueError(f'--dataset {path}:{weight:g}: train vae takes all data sets alike; leave out the weight')
 
 
 def _train_vae(args: argparse.Namespace, places: list[tuple[Path, float]], world: 'World') -> dict[str, Any]:

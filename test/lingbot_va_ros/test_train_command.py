@@ -68,6 +68,26 @@ def test_bad_usage_is_one_line(
     assert message in error and error.count('\n') == 1
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--freeze-video'], '--freeze-video is for train policy'),
+        (['--lora', '4'], '--lora is for train policy'),
+        (['--keep-quantiles'], '--keep-quantiles is for train policy'),
+        (['--name', 'mine'], '--name is for train policy'),
+        (['--cache', '/tmp'], '--cache is for train policy'),
+        (['--vae', '/tmp'], '--vae is for train policy'),
+        (['--dataset', '/nowhere:2'], '--dataset /nowhere:2: train vae takes all data sets alike'),
+    ],
+)
+def test_the_vae_refuses_what_it_would_not_heed(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(['train', 'vae', '--dataset', '/nowhere', '--out', str(tmp_path / 'run'), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1
+
+
 def test_a_run_does_not_go_on_with_other_data_or_other_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root, robot = tmp_path / 'swing', load_profile('aloha')
     write_demonstrations(root, robot, episodes=2)
