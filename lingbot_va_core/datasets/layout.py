@@ -106,6 +106,12 @@ class DatasetSpec:
         """The mask as bool [30]."""
         return np.array(self.mask)
 
+    @property
+    def used_channels(self) -> list[int]:
+        """The channels in use: those of the joints in the profile's order, then the others."""
+        joints = [channel for channel in self.channels.values() if self.mask[channel]]
+        return joints + [channel for channel in range(ACTION_DIM) if self.mask[channel] and channel not in joints]
+
     def features(self) -> dict[str, dict]:
         """Return the features in the form of `info.json`."""
         features: dict[str, dict] = {}

@@ -2,12 +2,14 @@
 
 That code takes one action from each row, and 4 * n rows for a latent frame of which every n-th row has a video frame
 (https://github.com/Robbyant/lingbot-va, custom data sets). A row is therefore a control period here, and the videos
-repeat each image until the next one.
+repeat each image until the next one. It takes vectors of the channels in use, and finds the place of each by the table
+`inverse_used_action_channel_ids` of its configuration; `CONFIGURATION` has what is to be set there.
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.datasets import tables
 from lingbot_va_core.datasets.layout import (
+    ACTION,
     CHANNEL_NAMES,
     FILES_PER_FOLDER,
     INDICES,
@@ -33,6 +36,8 @@ VERSION = 'v2.1'
 DATA_PATH = 'data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet'
 VIDEO_PATH = 'videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4'
 EPISODES, EPISODES_STATS, TASKS = 'meta/episodes.jsonl', 'meta/episodes_stats.jsonl', 'meta/tasks.jsonl'
+CONFIGURATION = 'meta/va_config.json'  # for the released training code
+QUANTILES = ('q01', 'q99')
 STATISTICS = ('min', 'max', 'mean', 'std', 'count')  # without the quantiles, which came later
 
 
@@ -47,6 +52,7 @@ def assemble(root: Path, spec: DatasetSpec, staged: list[Path]) -> None:
     """Write `data` and `meta` below `root`; one episode is in memory at a time."""
     (root / EPISODES).parent.mkdir(parents=True, exist_ok=True)
     tasks: dict[str, int] = {}
+    actions = VectorStatistics()
     rows = 0
     with (root / EPISODES).open('w') as episodes, (root / EPISODES_STATS).open('w') as statistics:
         for index, path in enumerate(staged):
@@ -55,13 +61,15 @@ def assemble(root: Path, spec: DatasetSpec, staged: list[Path]) -> None:
             table = _episode_table(spec, staged_table, index, task, rows)
             place = root / DATA_PATH.format(episode_chunk=index // FILES_PER_FOLDER, episode_index=index)
             place.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table.replace_schema_metadata(_hugging_face_metadata()), place)
+            pq.write_table(table.replace_schema_metadata(_hugging_face_metadata(spec)), place)
+            actions.add(tables.values(table, ACTION, (len(spec.used_channels),)))
             _write_line(episodes, _episode_line(index, len(table), notes))
             stats = _statistics(spec, table, len(staged_table), notes)
             _write_line(statistics, {'episode_index': index, 'stats': stats})
             rows += len(table)
     _write_lines(root / TASKS, ({'task_index': index, 'task': task} for task, index in tasks.items()))
     (root / SPEC).write_text(json.dumps(spec.to_dict(), indent=2))
+    (root / CONFIGURATION).write_text(json.dumps(_configuration(spec, actions), indent=2))
     (root / INFO).write_text(json.dumps(_info(spec, len(staged), rows, len(tasks)), indent=4))
 
 
@@ -71,7 +79,8 @@ def _episode_table(spec: DatasetSpec, staged: pa.Table, index: int, task: int, f
     columns = {}
     for name in SIGNALS:
         values = tables.values(staged, name, (spec.steps, ACTION_DIM)).reshape(-1, ACTION_DIM)
-        columns[name] = tables.column(values[spec.steps - 1 :] if name == STATE else values[:count])
+        values = values[spec.steps - 1 :] if name == STATE else values[:count]
+        columns[name] = tables.column(values[:, spec.used_channels])
     frames = np.arange(count)
     columns['timestamp'] = pa.array((frames * spec.clock.action_ns / NANOSECONDS).astype(np.float32))
     for name, values in (
@@ -101,11 +110,31 @@ def _statistics(spec: DatasetSpec, table: pa.Table, images: int, notes: dict) ->
     }
     for name in (*SIGNALS, *INDICES):
         vectors = VectorStatistics()
-        vectors.add(tables.values(table, name, (ACTION_DIM,) if name in SIGNALS else ()).reshape(len(table), -1))
+        vectors.add(
+            tables.values(table, name, (len(spec.used_channels),) if name in SIGNALS else ()).reshape(len(table), -1)
+        )
         found[name] = vectors.result()
     return {
         feature: {name: values[name].tolist() for name in STATISTICS} for feature, values in found.items()
     }  # fmt: skip
+
+
+def _configuration(spec: DatasetSpec, actions: VectorStatistics) -> dict[str, Any]:
+    """Return the fields of the released configuration that depend on the data; channels out of use stay 0 there."""
+    used, quantiles = spec.used_channels, actions.result()
+    spread = {name: np.zeros(ACTION_DIM) for name in QUANTILES}
+    for name in QUANTILES:
+        spread[name][used] = quantiles[name]
+    return {
+        'action_dim': ACTION_DIM,
+        'action_per_frame': spec.clock.actions_per_latent,
+        'used_action_channel_ids': used,
+        'inverse_used_action_channel_ids': [
+            used.index(channel) if channel in used else len(used) for channel in range(ACTION_DIM)
+        ],
+        'action_norm_method': 'quantiles',
+        'norm_stat': {name: values.tolist() for name, values in spread.items()},
+    }
 
 
 def _info(spec: DatasetSpec, episodes: int, rows: int, tasks: int) -> dict:
@@ -116,9 +145,8 @@ def _info(spec: DatasetSpec, episodes: int, rows: int, tasks: int) -> dict:
     for feature in info['features'].values():
         if feature['dtype'] == 'video':
             feature['info']['video.fps'] = fps
-    info['features'] |= {
-        name: {'dtype': 'float32', 'shape': [ACTION_DIM], 'names': CHANNEL_NAMES} for name in SIGNALS
-    }  # fmt: skip
+    names = [CHANNEL_NAMES[channel] for channel in spec.used_channels]
+    info['features'] |= {name: {'dtype': 'float32', 'shape': [len(names)], 'names': names} for name in SIGNALS}
     return info | {
         'codebase_version': VERSION,
         'total_videos': episodes * len(spec.cameras),
@@ -129,8 +157,9 @@ def _info(spec: DatasetSpec, episodes: int, rows: int, tasks: int) -> dict:
     }
 
 
-def _hugging_face_metadata() -> dict[bytes, bytes]:
-    vector = {'feature': {'dtype': 'float32', '_type': 'Value'}, 'length': ACTION_DIM, '_type': 'Sequence'}
+def _hugging_face_metadata(spec: DatasetSpec) -> dict[bytes, bytes]:
+    length = len(spec.used_channels)
+    vector = {'feature': {'dtype': 'float32', '_type': 'Value'}, 'length': length, '_type': 'Sequence'}
     features = dict.fromkeys(SIGNALS, vector)
     features |= {name: {'dtype': dtype, '_type': 'Value'} for name, dtype in INDICES.items()}
     return {b'huggingface': json.dumps({'info': {'features': features}}).encode()}
