@@ -117,9 +117,15 @@ def record_command(values: Mapping[str, str], out: Path) -> list[str]:
     return command
 
 
-def convert_command(values: Mapping[str, str], bag: Path, out: Path) -> list[str]:
-    """Return the arguments of `lingbot-va convert` for the values of TRAIN_DATA."""
-    return ['convert', str(bag), '--out', str(out), '--format', values['format']]
+def session_commands(values: Mapping[str, str]) -> list[list[str]]:
+    """Return the arguments of `lingbot-va` for the values of TRAIN_DATA: record, unless the bag is there, then convert.
+
+    Raises:
+        ValueError: no folder was named.
+    """
+    bag, data_set = folder(values) / 'bag', folder(values) / 'dataset'
+    convert = ['convert', str(bag), '--out', str(data_set), '--format', values['format']]
+    return [convert] if bag.exists() else [record_command(values, bag), convert]
 
 
 def folder(values: Mapping[str, str]) -> Path:

@@ -6,14 +6,7 @@ from launch.actions import ExecuteProcess, LogInfo, RegisterEventHandler, Shutdo
 from launch.event_handlers import OnProcessExit
 from launch_ros.substitutions import ExecutableInPackage
 
-from lingbot_va_ros.launch_arguments import (
-    RECORD,
-    TRAIN_DATA,
-    convert_command,
-    folder,
-    record_command,
-    shown,
-)
+from lingbot_va_ros.launch_arguments import RECORD, TRAIN_DATA, folder, record_command, session_commands, shown
 from lingbot_va_ros.launch_graph import described
 
 RECORDER_ENDS_S = '60'  # what waits for the disk is written
@@ -30,13 +23,7 @@ def train_data_description() -> LaunchDescription:
     Ctrl-C ends the launch with the recorder. When it is launched again with the same arguments, the bag is there, and
     it goes on with the conversion.
     """
-    return described(TRAIN_DATA, _session)
-
-
-def _session(values: dict[str, str]) -> list[Action]:
-    bag, data_set = folder(values) / 'bag', folder(values) / 'dataset'
-    convert = convert_command(values, bag, data_set)
-    return _in_turn([convert] if bag.exists() else [record_command(values, bag), convert])
+    return described(TRAIN_DATA, lambda values: _in_turn(session_commands(values)))
 
 
 def _in_turn(commands: list[list[str]]) -> list[Action]:

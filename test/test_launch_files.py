@@ -21,11 +21,11 @@ from lingbot_va_ros.launch_arguments import (
     RECORD,
     TRAIN_DATA,
     LaunchArgument,
-    convert_command,
     graph_arguments,
     is_true,
     node_starts,
     record_command,
+    session_commands,
 )
 from lingbot_va_ros.node_table import NODES, nodes
 from lingbot_va_ros.respawns import WINDOW_S, Respawns
@@ -166,11 +166,14 @@ def test_the_commands_of_a_session_are_those_of_the_command_line(tmp_path: Path)
         TRAIN_DATA, out=str(tmp_path), robot='isaac', namespace='cell', use_sim_time='true', duration='60',
         instruction='fold the towel', format='v2.1',
     )  # fmt: skip
-    record = parsed(record_command(given, tmp_path / 'bag'))
+    record, convert = map(parsed, session_commands(given))
     assert (record.robot, record.out, record.duration, record.use_sim_time) == ('isaac', tmp_path / 'bag', 60.0, True)
     assert (record.namespace, record.metadata) == ('cell', ['instruction=fold the towel'])
-    convert = parsed(convert_command(given, tmp_path / 'bag', tmp_path / 'dataset'))
     assert (convert.bags, convert.out, convert.format) == ([tmp_path / 'bag'], tmp_path / 'dataset', 'v2.1')
+    (tmp_path / 'bag').mkdir()
+    assert [parsed(command) for command in session_commands(given)] == [convert], 'the recording is there'
+    with pytest.raises(ValueError, match='name the folder to write: out:=FOLDER'):
+        session_commands(values_of(TRAIN_DATA))
     plain = parsed(record_command(values_of(RECORD, out=str(tmp_path)), tmp_path))
     assert (plain.duration, plain.use_sim_time, plain.metadata) == (None, False, [])
 

@@ -82,11 +82,15 @@ def test_parameters_of_the_caller_win_and_may_hold_any_text(case: Case, tmp_path
     assert texts == {'first': 'file', 'second': 'file, second', 'third': awkward}
 
 
-def test_a_namespace_holds_the_whole_graph(case: Case, graph: Any) -> None:
-    with case.bringup(namespace='robot1', nodes=probes()[:1], node_parameters={'first': {'text': 'mine'}}):
+def test_a_namespace_holds_the_whole_graph_but_for_what_is_remapped(case: Case, graph: Any) -> None:
+    own = {'node_parameters': {'first': {'text': 'mine'}}, 'remaps': [('~/transition_event', '/told')]}
+    with case.bringup(namespace='robot1', nodes=probes()[:1], **own):
         assert ('first', '/robot1') in graph.wait_for(
             lambda: [pair for pair in graph.node.get_node_names_and_namespaces() if pair[0] == 'first']
         )
+        topics = {name for name, _ in graph.node.get_publisher_names_and_types_by_node('first', '/robot1')}
+        assert '/told' in topics
+        assert '/robot1/first/transition_event' not in topics
     assert case.events('start') == ['first start text=mine']
 
 
