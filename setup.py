@@ -34,6 +34,7 @@ setup(
     # On a ROS machine rclpy and others are no pip packages, and a requirement that pip does not know of would break the
     # executables. requirements.txt (pip) and package.xml (rosdep) name the dependencies.
     install_requires=['setuptools'],
+    extras_require={'test': ['pytest']},  # by which colcon knows how to test
     zip_safe=False,
     entry_points={
         'console_scripts': [

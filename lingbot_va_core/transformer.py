@@ -292,8 +292,15 @@ class WorldTransformer(nn.Module):
         return x.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
 
+def compile_blocks(transformer: WorldTransformer) -> None:
+    """Compile what a block computes apart from the attention, which has the same shapes in every forward of a kind."""
+    for module in transformer.modules():
+        if isinstance(module, Block):
+            module.project, module.update = torch.compile(module.project), torch.compile(module.update)
+
+
 def normalize(x: Tensor, eps: float, affine: nn.LayerNorm | None = None) -> Tensor:
-    """LayerNorm over the last axis in float32, with the affine weights of `affine` if given; x's dtype."""
+    """Layer norm over the last axis in float32, with the affine weights of `affine` if given; x's dtype."""
     weight, bias = (affine.weight.float(), affine.bias.float()) if affine is not None else (None, None)
     return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps).type_as(x)
 

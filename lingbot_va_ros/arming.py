@@ -90,7 +90,7 @@ class Arming:
         return 0.0 if self.latched or self.paused(now_ns) else self.speed_scale
 
     def state(self, now_ns: int, moving: bool) -> tuple[int, str]:
-        """Return the state (a constant of ActionState) and its reason."""
+        """Return the state, a constant of ActionState, and its reason."""
         if self._e_stopped:
             return ActionState.E_STOPPED, 'e_stop; release it and call the service reset of the action node'
         if self._fault:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ('lingbot_va_core', 'lingbot_va_sim', 'lingbot_va_ros')
 OURS = {*FOLDERS, 'lingbot_va_msgs'}
 SHARED = tuple(name for name in ('config', 'launch', 'tools', 'checkpoints') if (ROOT / name).is_dir())
-# Imported name: name for pip, rosdep key. None: it has none there, see docs/dependencies.md.
+# Imported name: name for pip, rosdep key. None: it has none there.
 THIRD_PARTY = {
     'PIL': ('pillow', 'python3-pil'),
     'av': ('av', None),
@@ -27,7 +27,7 @@ THIRD_PARTY = {
     'fast_simplification': ('fast-simplification', None),
     'ftfy': ('ftfy', None),
     'gym_aloha': ('gym-aloha', None),
-    'huggingface_hub': ('huggingface_hub', None),
+    'huggingface_hub': ('huggingface_hub', 'python3-huggingface-hub-pip'),
     'launch': (None, 'launch'),
     'launch_ros': (None, 'launch_ros'),
     'mink': ('mink', None),
@@ -38,13 +38,14 @@ THIRD_PARTY = {
     'rich': ('rich', 'python3-rich'),
     'rosbags': ('rosbags', 'python3-rosbags-pip'),
     'safetensors': ('safetensors', None),
-    'tensorboardX': ('tensorboardX', None),
+    'tensorboardX': ('tensorboardX', 'python3-tensorboardX-pip'),
     'tokenizers': ('tokenizers', None),
     'torch': ('torch', 'python3-pytorch-pip'),
-    'transformers': ('transformers', None),
+    'transformers': ('transformers', 'python3-transformers-pip'),
     'websockets': ('websockets', None),
     'yaml': ('PyYAML', 'python3-yaml'),
 }
+ROS, ROS_DATA = 'requirements-ros.txt', 'requirements-ros-data.txt'
 # Imported only where a person asked for it: name with pip, and the file that pins it.
 OPTIONAL = {'rerun': ('rerun-sdk', 'requirements-view.txt')}
 
@@ -140,7 +141,7 @@ def test_both_packages_have_one_version(distribution):
 
 @pytest.mark.parametrize('folder', FOLDERS)
 def test_every_import_is_declared_for_both_environments(folder):
-    pins, keys, dependencies = requirements(), exec_keys(), (ROOT / 'docs' / 'dependencies.md').read_text()
+    pins, keys, ros_pins = requirements(), exec_keys(), {**requirements(ROS), **requirements(ROS_DATA)}
     missing = []
     for module in sorted(imports(folder)):
         if module in OPTIONAL:
@@ -150,9 +151,16 @@ def test_every_import_is_declared_for_both_environments(folder):
             missing.append(f'{module}: {pip} in requirements.txt')
         if key and key not in keys:
             missing.append(f'{module}: {key} in package.xml')
-        if not key and not re.search(rf'^python3 -m pip install .*\b{pip}==', dependencies, re.MULTILINE):
-            missing.append(f'{module}: a pip step in docs/dependencies.md')
+        if (not key or key.endswith('-pip')) and pip not in ros_pins:
+            missing.append(f'{module}: {pip} in {ROS}')
     assert missing == []
+
+
+def test_a_ros_machine_gets_versions_that_the_pip_environment_has():
+    pins = requirements()
+    ros_pins = {**requirements(ROS), **requirements(ROS_DATA)}
+    assert ros_pins.pop('numpy') == {'1.26.4'}  # that of the distributions, for which their cv_bridge was compiled
+    assert [name for name, versions in ros_pins.items() if not versions <= pins.get(name, set())] == []
 
 
 @pytest.mark.parametrize(('module', 'source'), OPTIONAL.items())
@@ -167,7 +175,7 @@ def test_optional_imports_are_pinned_documented_and_inside_functions(module, sou
             assert not any((name or '').split('.')[0] == module for name in names), path
 
 
-@pytest.mark.parametrize('name', ['requirements.txt', 'requirements-dev.txt', 'requirements-view.txt'])
+@pytest.mark.parametrize('name', [f'requirements{part}.txt' for part in ('', '-dev', '-docs', '-view')])
 def test_documented_versions_are_the_pinned_ones(name):
     rows = dict(re.findall(r'^\| (\S+) \| (\d[^|]*) \|', (ROOT / 'docs' / 'dependencies.md').read_text(), re.MULTILINE))
     pins = requirements(name)
