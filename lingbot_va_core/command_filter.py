@@ -29,12 +29,14 @@ class Motion:
         positions: float64 [periods, joints]; the first is the command.
         velocities: float64 [periods, joints], central differences, so that a cubic through the points is smooth; the
             last is 0.
+        moving: periods at the beginning that follow the targets.
         limits: what kept the first command from its target by more than a thousandth of a joint's range, a sum of the
             constants in `limits.py`, uint8 [joints]; 0 where nothing did.
     """
 
     positions: np.ndarray
     velocities: np.ndarray
+    moving: int
     limits: np.ndarray
 
 
@@ -67,10 +69,10 @@ class CommandFilter:
         self.position = np.clip(np.zeros_like(limits.lower), limits.lower, limits.upper)
         self.velocity = np.zeros_like(self.position)
 
-    def reset(self, position: np.ndarray) -> None:
-        """Start at rest at a measured position [joints]; one outside the limits is led back inside."""
+    def reset(self, position: np.ndarray, velocity: np.ndarray | None = None) -> None:
+        """Start at a position [joints], at rest or with a velocity [joints]; one outside the limits is led back inside."""
         self.position = np.array(position, dtype=np.float64)
-        self.velocity = np.zeros_like(self.position)
+        self.velocity = np.zeros_like(self.position) if velocity is None else np.array(velocity, dtype=np.float64)
 
     def copy(self) -> 'CommandFilter':
         """Return a filter with the same limits and state, to look ahead with."""
@@ -108,13 +110,13 @@ class CommandFilter:
                 ahead.step(targets[k], velocities[k])
                 positions[k] = ahead.position
             positions[moving:] = ahead.stop(periods - moving)
-        return self._motion(before, positions, limits)
+        return self._motion(before, positions, moving, limits)
 
     def hold(self, periods: int) -> Motion:
         """Move one period while slowing down as hard as allowed, and look ahead to the stop."""
         before = self.position
         self.brake()
-        return self._motion(before, np.vstack([self.position, self.stop(periods - 1)]), self._unlimited)
+        return self._motion(before, np.vstack([self.position, self.stop(periods - 1)]), 0, self._unlimited)
 
     def step(self, target: np.ndarray, target_velocity: np.ndarray) -> np.ndarray:
         """Move one period towards a finite `target`, which then moves on at `target_velocity`; see `Motion.limits`."""
@@ -181,12 +183,12 @@ class CommandFilter:
         self.position, self.velocity = positions[0], needed[0]
         return positions
 
-    def _motion(self, before: np.ndarray, positions: np.ndarray, limits: np.ndarray) -> Motion:
+    def _motion(self, before: np.ndarray, positions: np.ndarray, moving: int, limits: np.ndarray) -> Motion:
         velocities = np.zeros_like(positions)
         np.subtract(positions[1], before, out=velocities[0])
         np.subtract(positions[2:], positions[:-2], out=velocities[1:-1])
         velocities /= 2 * self._dt
-        return Motion(positions, velocities, limits)
+        return Motion(positions, velocities, moving, limits)
 
     def _room(self, distance: np.ndarray) -> np.ndarray:
         """Speed allowed towards a limit; negative (go back) beyond it."""

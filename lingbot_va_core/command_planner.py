@@ -96,6 +96,7 @@ class CommandPlanner:
         self._moving = self._points - least + 1
         self._tools = ToolPoses(profile, kinematics)
         self._channels = limited_channels(profile)
+        self._runs_on = runs_on(profile)
         joints = np.zeros((self._points, len(profile.joints)))
         self.window = CommandWindow(0, joints, joints, self._tools)
         self._tracking = TrackingError(profile, round(REMEMBERED_S / dt))
@@ -112,11 +113,13 @@ class CommandPlanner:
         )
         self._log = ExecutedLog(self.timeline)
         self._beat_ns: int | None = None
+        self._moving_ns = 0  # of the window: how long it follows the plan
         self._chunk = 0
 
     def arm(self, measured: np.ndarray) -> None:
         """Start at rest where the joints were measured, float64 [joints], with nothing planned."""
         self._filter.reset(measured)
+        self._moving_ns, self._beat_ns = 0, None  # the window before is of another place
         self._tracking.reset(measured)
         self._action = self._targets.action(measured, self._nothing)  # whatever was before
         self.drop()
@@ -145,9 +148,20 @@ class CommandPlanner:
         sent = self._action if self.timeline.holding else None
         return self.timeline.splice(first_latent_index, start_ns, dt_ns, actions, chunk, sent)
 
-    def step(self, now_ns: int, speed: float) -> Command:
-        """Advance by one control period at a speed from 0 to 1, and plan the window from there."""
-        self.timeline.advance(self._beat(now_ns) + self._dt_ns, speed)
+    def step(self, now_ns: int, speed: float, elapsed_ns: int | None = None) -> Command:
+        """Advance by one control period at a speed from 0 to 1, and plan the window from there.
+
+        After periods in which this was not called, joints that follow their window go on from where it has brought
+        them, the others from the last command.
+
+        Args:
+            now_ns: on the clock of the chunks.
+            speed: of the motion.
+            elapsed_ns: since the step before, as the robot's controllers know it; None: on the same clock.
+        """
+        elapsed_ns = now_ns - self.window.stamp_ns if elapsed_ns is None else elapsed_ns
+        most_ns = max(2 * self._dt_ns, self._moving_ns) if self._held_up(now_ns, elapsed_ns) else None
+        self.timeline.advance(self._beat_ns + self._dt_ns, speed, most_ns)
         planned = self.timeline.window(self._moving)
         targets, gross = None, ''
         if planned:
@@ -159,6 +173,7 @@ class CommandPlanner:
             motion = self._filter.follow(targets.positions, targets.velocities, self._points)
             limits = motion.limits | targets.limits
         self.window = CommandWindow(now_ns, motion.positions, motion.velocities, self._tools)
+        self._moving_ns = motion.moving * self._dt_ns
         self._tracking.add(motion.positions[0])
         self._action = self._targets.action(motion.positions[0], self._action)
         paused = planned is not None and self.timeline.speed == 0
@@ -178,17 +193,35 @@ class CommandPlanner:
             frames=frames,
         )
 
-    def _beat(self, now_ns: int) -> int:
-        """Return the time of this control period, without the jitter of the timer.
+    def _held_up(self, now_ns: int, elapsed_ns: int) -> bool:
+        """Note the time of this control period; return whether joints went on by themselves in periods before it.
 
-        A timer is early or late by a part of its period; motion that took this for time would shake.
+        The time is without the jitter of the timer, which is early or late by a part of its period: motion that took
+        this for time would shake.
         """
         if self._beat_ns is None:
             self._beat_ns = now_ns
-        else:
-            self._beat_ns += max(1, round((now_ns - self._beat_ns) / self._dt_ns)) * self._dt_ns
-            self._beat_ns += (now_ns - self._beat_ns) // PULL
-        return self._beat_ns
+            return False
+        periods = max(1, round((now_ns - self._beat_ns) / self._dt_ns))
+        if periods > 1 and round(elapsed_ns / self._dt_ns) > 1 and self._runs_on.any():
+            self._beat_ns = now_ns
+            self._go_on(elapsed_ns / self._dt_ns - 1)
+            return True
+        self._beat_ns += periods * self._dt_ns
+        self._beat_ns += (now_ns - self._beat_ns) // PULL
+        return False
+
+    def _go_on(self, row: float) -> None:
+        """Take up the joints that follow their window at this row of it, a fraction too."""
+        rows = self.window.positions
+        first = min(int(row), len(rows) - 2)
+        step = rows[first + 1] - rows[first]
+        position = rows[first] + step * min(row - first, 1.0)
+        velocity = step / self._dt if row < len(rows) - 1 else np.zeros_like(step)
+        self._filter.reset(
+            np.where(self._runs_on, position, self._filter.position),
+            np.where(self._runs_on, velocity, self._filter.velocity),
+        )
 
     def _gross(self, target: np.ndarray) -> str:
         """Say which joint cannot mean its target, or return ''."""
@@ -200,6 +233,18 @@ class CommandPlanner:
             f'{self.profile.joints[joint].name} was to go from {self._filter.position[joint]:.4g} to '
             f'{target[joint]:.4g}, more than it can in a second at full speed'
         )
+
+
+def runs_on(profile: RobotProfile) -> np.ndarray:
+    """Return which joints follow a trajectory, which moves them even while nothing new comes, bool [joints]."""
+    found = []
+    for arm in profile.arms:
+        joints, trajectory = arm.joints, bool(arm.end_effector and arm.end_effector.trajectory_topic)
+        if arm.output is not None:
+            joints, trajectory = arm.output_joints, arm.output.type == 'joint_trajectory'
+        gripper = arm.gripper is not None and arm.gripper.type == 'joint_trajectory'
+        found += [trajectory if joint in joints else gripper for joint in arm.joints]
+    return np.array(found, dtype=bool)
 
 
 def limited_channels(profile: RobotProfile) -> np.ndarray:

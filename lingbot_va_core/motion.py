@@ -116,11 +116,11 @@ class Timeline:
         end, start = self._next(self._ends, self.motion_ns), self._next(self._starts, self.motion_ns)
         return end is None or (start is not None and start < end)
 
-    def advance(self, instant_ns: int, speed: float = 1.0) -> None:
+    def advance(self, instant_ns: int, speed: float = 1.0, most_ns: int | None = None) -> None:
         """Let time pass until the instant of the next command, at a speed from 0 (paused) to 1.
 
-        The motion stops exactly at its end, so that the last action is sent whole. More than two control periods at
-        once, when the caller was held up, are not caught up with: the arms stood still for the rest of them.
+        The motion stops exactly at its end, so that the last action is sent whole. When the caller was held up, no more
+        than `most_ns` (None: two control periods) are caught up with: the arms stood still for the rest.
 
         Raises:
             ValueError: the speed is not within 0 and 1.
@@ -143,7 +143,7 @@ class Timeline:
             before = max(before, start)
             self.resumed = before, start
             self.motion_ns, self.speed = start, speed
-        elapsed = min(self.instant_ns - before, 2 * self.period_ns)
+        elapsed = min(self.instant_ns - before, 2 * self.period_ns if most_ns is None else most_ns)
         most = elapsed / self._ramp_ns if self._ramp_ns else 1.0
         self.speed += min(max(speed - self.speed, -most), most)
         step, left = round(self.speed * elapsed), end - self.motion_ns
@@ -204,6 +204,10 @@ class Timeline:
             self._checked(actions, None)
             self._newest_chunk = chunk
             return Splice(late=len(actions))
+        if self._due and (gap := round((first - self.plan.progress[-1]) / self.actions_per_latent)) > 0:
+            raise ChunkError(
+                f'the chunk begins with latent frame {first_latent_index}, but {gap} before it never came'
+            )
         begin, seam, kept = self._place(first, start_ns, dt_ns)
         due = begin + dt_ns * np.arange(1, len(actions) + 1)
         late = int(np.count_nonzero(due <= seam))

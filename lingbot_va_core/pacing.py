@@ -111,6 +111,10 @@ class Pacer:
         shift = end_ns - self._ends[index]
         self._ends = {later: planned + shift for later, planned in self._ends.items() if later >= index}
 
+    def paused(self, duration_ns: int) -> None:
+        """Take note that the motion stood still for so long: all that is planned ends later."""
+        self._ends = {index: end + duration_ns for index, end in self._ends.items()}
+
     def predicted(self, began_ns: int, now_ns: int, first_latent_index: int, latent_frames: int) -> Placement:
         """Take note of a chunk that is there now, and say when it is executed."""
         self._latencies.append(now_ns - began_ns)

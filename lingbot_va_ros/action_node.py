@@ -100,6 +100,7 @@ class ActionNode(ManagedNode):
         self._latched = False
         self._stopped_task: tuple[str, int] | None = None  # by a stop in the midst of it
         self._moved_away = 0
+        self._sent_ns = 0  # steady time of the last command
         self._stats = TickStatistics()
         self._problem, self._refusal = '', ''
         self._state: tuple | None = None
@@ -134,6 +135,7 @@ class ActionNode(ManagedNode):
     def _begin(self, episode: Episode) -> None:
         """Take up an episode, or none; what was planned before is dropped."""
         self._episode = episode
+        self._held = False
         self._planner.drop()
         self._provenance = MotionProvenance(self.get_clock().now().nanoseconds)
 
@@ -150,8 +152,6 @@ class ActionNode(ManagedNode):
         if message.episode == self._episode.episode:
             return
         self._begin(message)
-        if not self._holding_for_episode:
-            self._anchor()
 
     def _on_chunk(self, message: ActionChunk) -> None:
         """Add a chunk to the planned motion, or count and explain why not; never raises on what a message contains."""
@@ -164,6 +164,8 @@ class ActionNode(ManagedNode):
                 raise MessageError(f'action chunk {message.chunk} came after a stop; a new task can move the arms')
             if self._holding_for_episode:
                 raise MessageError(f'action chunk {message.chunk} came before the arms were armed after a clock jump')
+            if self._held:
+                raise MessageError(f'action chunk {message.chunk} came after a hold; the next episode can move the arms')
             check_pose_frame(message, self._poses is not None)
             chunk = chunk_actions(message, self._profile)
             self._provenance.check(message.chunk, chunk.newest_ns, now, self.value('max_observation_age_s'))
@@ -181,15 +183,13 @@ class ActionNode(ManagedNode):
         self._stats.margin_ms = message.margin_ms
         self._problem = ''
 
-    def _anchor(self) -> None:
-        """Note where a task begins, if it is not known yet."""
-        if self._poses is not None and self._armed and self._episode.episode:
-            self._poses.anchor(self._episode.task, self._profile.to_universal(self._planner.action))
-
     def _absolute(self, actions: np.ndarray) -> np.ndarray:
-        """Return action vectors with poses in the base frames."""
+        """Return action vectors with poses in the base frames; a task begins where its first chunk finds the arms."""
         if self._poses is None:
             return actions
+        if not self._armed:
+            raise PoseError('it is not known where the arms are, so that poses relative to there mean nothing yet')
+        self._poses.anchor(self._episode.task, self._profile.to_universal(self._planner.action))
         return self._profile.from_universal(self._poses.absolute(self._profile.to_universal(actions)))
 
     def _refuse_chunk(self, number: int, error: Exception) -> None:
@@ -234,6 +234,7 @@ class ActionNode(ManagedNode):
             self._publish_state()
             return
         period_ns = self._stats.tick(now)
+        self._stats.counts['overruns'] += period_ns > self._watchdogs.thresholds['max_tick_period_s'] * NANOSECONDS
         self._arm_after_clock_jump(now)
         self._give_way(now)
         verdict = self._watchdogs.check(self._measure(now, period_ns))
@@ -258,8 +259,12 @@ class ActionNode(ManagedNode):
         for gripper in self._grippers:
             gripper.reset()
         self._armed = True
-        self._anchor()
         return True
+
+    @property
+    def _moving(self) -> bool:
+        """Whether planned motion is due."""
+        return self._armed and not self._planner.timeline.holding
 
     @property
     def _idle(self) -> bool:
@@ -320,6 +325,7 @@ class ActionNode(ManagedNode):
         if verdict.hold and not self._planner.timeline.holding:
             self.get_logger().error(f'{verdict.hold}; the arms hold', throttle_duration_sec=1.0)
             self._planner.drop()
+            self._held = True  # what is predicted next follows motion that never was
         self._arming.pause('watchdog', verdict.pause)
 
     def _latch(self, reason: str) -> None:
@@ -336,7 +342,11 @@ class ActionNode(ManagedNode):
             gripper.cancel()
 
     def _send(self, now: int, speed: float) -> Command:
-        command = self._planner.step(now, speed)
+        steady = time.monotonic_ns()
+        # What drives the arms goes on while a clock is set, but not faster than a simulation's clock.
+        elapsed_ns = None if self.get_clock().ros_time_is_active else steady - self._sent_ns
+        self._sent_ns = steady
+        command = self._planner.step(now, speed, elapsed_ns)
         for output in self._outputs:
             output.publish(self._planner.window)
         if not self._arming.latched:
@@ -368,7 +378,6 @@ class ActionNode(ManagedNode):
         self._stats.note_limits(command.limits)
         asynchronous = self._episode.episode and self._episode.mode != Episode.SYNC
         counts['starved_ticks'] += bool(asynchronous and self._provenance.started and self._planner.timeline.holding)
-        counts['overruns'] = self._watchdogs.trips['tick_period']
         if self._provenance.first_latency_ns is not None:
             self._stats.latency_ms.add(self._provenance.first_latency_ns / 1e6)
 
@@ -380,8 +389,7 @@ class ActionNode(ManagedNode):
             return
         steady = time.monotonic_ns()
         speed = self._arming.speed(steady) if speed is None else speed
-        moving = self._armed and not self._planner.timeline.holding
-        number, reason = self._arming.state(steady, moving)
+        number, reason = self._arming.state(steady, self._moving)
         if not reason and not self._armed:
             reason = f'waits for joint states: {self._feedback.lost()}'
         state = (number, round(speed, 2), reason[:256])
@@ -400,14 +408,15 @@ class ActionNode(ManagedNode):
     def update_diagnostics(self) -> None:
         """Say what is wrong, if anything; counters since activation, the watchdogs' largest values of this second."""
         now, steady = self.get_clock().now().nanoseconds, time.monotonic_ns()
-        state, reason = self._arming.state(steady, moving=False)
+        state, reason = self._arming.state(steady, self._moving)
+        watched = self._watchdogs.take_problem()
         goals = next((gripper.problem for gripper in self._grippers if gripper.problem), '')
         if self._feedback.age_ns(now) > self._timeout_ns('joint_states_timeout_s'):
             level, message = ERROR, f'joint states on {self._profile.joint_states_topic}: {self._feedback.lost()}'
         elif self._arming.latched:
             level, message = ERROR, f'{NAMES[state]}: {reason}'
-        elif self._problem or self._watchdogs.problem or goals:
-            level, message = WARN, self._problem or self._watchdogs.problem or goals
+        elif self._problem or watched or goals:
+            level, message = WARN, self._problem or watched or goals
         else:
             level, message = OK, ''
         worst = {name: f'{value:.4f}' for name, value in self._watchdogs.take_worst().items() if np.isfinite(value)}

@@ -1,5 +1,6 @@
 """Grippers that are commanded by goals of an action: one at a significant change only."""
 
+import time
 from importlib import import_module
 from typing import Any
 
@@ -7,11 +8,13 @@ from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.task import Future
 
+from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.command_window import CommandWindow
 from lingbot_va_core.robot import GripperOutput, Joint, RobotProfile
 from lingbot_va_ros.command_outputs import first_joints
 from lingbot_va_ros.managed_node import ManagedNode, RefusedError
 
+RETRY_S = 0.5  # before a goal that was rejected is sent again
 ACTIONS = {'gripper_command': 'GripperCommand', 'parallel_gripper_command': 'ParallelGripperCommand'}
 
 
@@ -48,21 +51,23 @@ class GripperGoals:
     def reset(self) -> None:
         """Take the next target as the state that the gripper is in."""
         self._change = SignificantChange(self._output.threshold)
+        self._retry_ns = 0  # steady time before which nothing is sent
         self.problem = ''
 
     def publish(self, window: CommandWindow) -> None:
         """Send a goal if the first sample of the window differs enough from the last goal."""
         target = float(window.positions[0, self._column])
-        if not self._change(target):
+        if not self._change(target) or time.monotonic_ns() < self._retry_ns:
             return
         if not self._client.server_is_ready():
             self.problem = f'nobody serves the gripper action {self._output.action}'
             return
-        self._change.sent, self.problem = target, ''
+        before, self._change.sent = self._change.sent, target
+        self.problem = ''
         self._number += 1
         number = self._number
         future = self._client.send_goal_async(self._goal(target))
-        future.add_done_callback(lambda done: self._on_answer(done, number))
+        future.add_done_callback(lambda done: self._on_answer(done, number, before))
 
     def cancel(self) -> None:
         """Cancel the goal in execution: the gripper stays where it is."""
@@ -81,10 +86,14 @@ class GripperGoals:
                 goal.command.effort = [self._output.max_effort]
         return goal
 
-    def _on_answer(self, future: Future, number: int) -> None:
+    def _on_answer(self, future: Future, number: int, before: float) -> None:
+        """Take the server's answer to a goal; `before` is the target of the goal before it."""
         handle = future.result()
         if not handle.accepted:
             self.problem = f'the gripper action {self._output.action} rejected a goal'
+            if number == self._number:
+                self._change.sent = before
+                self._retry_ns = time.monotonic_ns() + round(RETRY_S * NANOSECONDS)
         elif number <= self._canceled:
             handle.cancel_goal_async()
         else:

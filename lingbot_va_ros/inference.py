@@ -67,7 +67,8 @@ class InferenceThread:
         self._on_failure = on_failure
         self._inputs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._episode = 0
-        self._paused = self._grounding = False
+        self._paused_ns: int | None = None  # since when the motion stands still
+        self._grounding = False
         self._stamps: dict[int, int] = {}
         self._errors = PredictionErrors()
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
@@ -91,7 +92,7 @@ class InferenceThread:
 
     def pause(self, paused: bool) -> None:
         """Say whether the motion is paused: the rest of it then comes later, and so does the next prediction."""
-        self._inputs.put(lambda: setattr(self, '_paused', paused))
+        self._inputs.put(lambda: self._pause(paused))
 
     def ground(self, episode: int) -> None:
         """Let the next prediction of an episode wait until it needs nothing that is imagined."""
@@ -121,7 +122,7 @@ class InferenceThread:
 
     def _wait_s(self) -> float | None:
         """Seconds to wait for an input before the next prediction is due; None: it depends on an input."""
-        if not self._episode or self._paused or self._grounding or not self._session.ready:
+        if not self._episode or self._paused_ns is not None or self._grounding or not self._session.ready:
             return None
         return min(max(self._pacer.begin_ns - self._now(), 0) * 1e-9, self._longest_wait_s)
 
@@ -129,7 +130,7 @@ class InferenceThread:
         """Whether to predict now: when nothing is left to be executed, or when the chunk would else be late."""
         if not self._episode or not self._session.ready:
             return False
-        if self._paused or self._grounding:
+        if self._paused_ns is not None or self._grounding:
             return self._session.complete
         return self._session.complete or self._now() >= self._pacer.begin_ns
 
@@ -141,6 +142,13 @@ class InferenceThread:
         self._pacer.restart()
         if episode:
             self._session.start(instruction)
+
+    def _pause(self, paused: bool) -> None:
+        if paused:
+            self._paused_ns = self._now() if self._paused_ns is None else self._paused_ns
+        elif self._paused_ns is not None:
+            self._pacer.paused(max(self._now() - self._paused_ns, 0))
+            self._paused_ns = None
 
     def _observe(self, episode: int, index: int, latent: np.ndarray, stamp_ns: int) -> None:
         if episode == self._episode:
@@ -163,6 +171,8 @@ class InferenceThread:
         self._errors.imagine(chunk)
         stamps = tuple(self._stamps.pop(i) for i in chunk.observation_indices)
         now = self._now()
+        if self._paused_ns is not None:  # the chunk begins after what has passed of the pause
+            self._paused_ns = now
         if not self._simulated:  # a clock that was set meanwhile says nothing about the latency
             started_ns = now - (time.monotonic_ns() - steady_ns)
         placement = self._pacer.predicted(started_ns, now, chunk.first_latent_index, len(chunk.actions))

@@ -175,6 +175,7 @@ class Watchdogs:
         thresholds: value of each parameter in PARAMETERS.
         trips: how often each watchdog went from good to bad.
         worst: largest value of each since `take_worst`.
+        problem: the first one since `take_problem`, or ''.
     """
 
     thresholds: dict[str, float]
@@ -189,7 +190,7 @@ class Watchdogs:
 
     def check(self, values: dict[str, float]) -> Verdict:
         """Judge the values of one tick, by the names of watchdogs; a value that is left out is good."""
-        verdict, self.problem = Verdict(), ''
+        verdict = Verdict()
         for dog in WATCHDOGS:
             value = values.get(dog.name, 0.0)
             self.worst[dog.name] = max(value, self.worst.get(dog.name, 0.0))
@@ -207,6 +208,11 @@ class Watchdogs:
         """Return the largest value of each since the last call."""
         worst, self.worst = self.worst, {}
         return worst
+
+    def take_problem(self) -> str:
+        """Return what went wrong since the last call, or ''; it may be over, a hold that it caused is not."""
+        problem, self.problem = self.problem, ''
+        return problem
 
     def _react(self, verdict: Verdict, dog: Watchdog, value: float, threshold: float) -> None:
         fault = self.thresholds[dog.fault.name] if dog.fault else None

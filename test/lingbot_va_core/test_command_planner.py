@@ -10,6 +10,7 @@ from lingbot_va_core.command_planner import HOLD, WINDOW_POINTS, Command, Comman
 from lingbot_va_core.kinematics import Kinematics
 from lingbot_va_core.limits import ACCELERATION, WORKSPACE
 from lingbot_va_core.robot import RobotProfile, Workspace, load_profile, robot_names
+from lingbot_va_sim.trajectory_controller import Trajectory, TrajectoryController
 
 POINTS = 16
 SECOND = 1_000_000_000
@@ -33,11 +34,68 @@ class Drive:
         self.planner.splice(index, self.now, self.profile.clock.action_ns, actions, number)
 
 
+    def trajectory(self) -> Trajectory:
+        """The window as it is sent."""
+        window, dt = self.planner.window, self.profile.clock.action_ns
+        due = [(k + 1) * dt for k in range(len(window.positions))]
+        names = [joint.name for joint in self.profile.joints]
+        return Trajectory(None, names, due, window.positions.tolist(), window.velocities.tolist())
+
+
 def swing(profile: RobotProfile, joints: slice, size: float, rows: int = 32) -> np.ndarray:
     """Joint vectors [rows, joints] of a smooth motion from home."""
     path = np.tile(profile.limits('home'), (rows, 1))
     path[:, joints] += size * (1 - np.cos(np.linspace(0, np.pi, rows + 1)[1:, None])) / 2
     return path
+
+
+@pytest.mark.parametrize('periods', [1.6, 2, 3, 5.4, 8, 15, 40])
+@pytest.mark.parametrize('speed', [0.5, 1.0])
+def test_after_a_late_step_an_arm_that_follows_its_window_goes_on_from_where_that_brought_it(
+    periods: float, speed: float
+) -> None:
+    profile = load_profile('aloha')
+    drive = Drive(profile)
+    dt, now = profile.clock.action_ns, drive.now
+    controller = TrajectoryController([joint.name for joint in profile.joints], profile.limits('home'))
+    drive.send(swing(profile, slice(0, 1), 0.9))
+    path = []
+    for step in range(90):
+        controller.replace(drive.trajectory(), drive.now)
+        until = drive.now + (round(periods * dt) if step == 18 else dt)
+        while now < until:
+            now += dt // 10
+            path.append(controller.sample(now)[0].copy())
+        drive.now = until - dt
+        drive.step(speed)
+    speeds = np.diff(path, axis=0) / (dt / 10 / SECOND)
+    assert speeds[:, 0].min() > -0.05, 'it does not go back'
+    assert (np.abs(speeds) <= profile.limits('velocity') * 1.05).all()
+    np.testing.assert_allclose(path[-1], profile.limits('home') + 0.9 * (np.arange(14) == 0), atol=2e-3)
+
+
+def test_an_arm_that_takes_single_samples_stood_still_meanwhile() -> None:
+    profile = load_profile('isaac')
+    drive = Drive(profile)
+    drive.send(swing(profile, slice(0, 1), 0.4))
+    for _ in range(16):
+        drive.step()
+    before = drive.planner.window.positions[0].copy()
+    drive.now += 5 * profile.clock.action_ns
+    drive.step()
+    assert 0 < drive.planner.window.positions[0, 0] - before[0] < 2.5 * profile.clock.action_ns / SECOND * 2.0
+
+
+def test_a_clock_that_is_set_ahead_is_no_late_step() -> None:
+    profile = load_profile('aloha')
+    drive = Drive(profile)
+    drive.send(swing(profile, slice(0, 1), 0.9))
+    for _ in range(16):
+        drive.step()
+    before = drive.planner.window.positions[:2, 0].copy()
+    dt = profile.clock.action_ns
+    drive.planner.step(drive.now + 300 * dt, 1.0, elapsed_ns=dt)
+    assert drive.planner.window.positions[0, 0] == pytest.approx(before[1], abs=0.03)
 
 
 @pytest.mark.parametrize('name', robot_names())

@@ -250,6 +250,17 @@ def test_a_caller_who_was_held_up_does_not_skip_motion() -> None:
     assert line.lag_ns == 8 * DT
 
 
+def test_a_chunk_that_leaves_out_latent_frames_is_refused() -> None:
+    line = timeline()
+    line.splice(1, T0, DT, ramp(0), 0)
+    with pytest.raises(ChunkError, match='begins with latent frame 4, but 2 before it never came'):
+        line.splice(4, T0, DT, ramp(3 * ROWS), 1)
+    run(line, ROWS + 3)
+    with pytest.raises(ChunkError, match='begins with latent frame 3, but 1 before it never came'):
+        line.splice(3, line.instant_ns, DT, ramp(2 * ROWS), 1)
+    assert line.splice(2, line.instant_ns, DT, ramp(ROWS), 1).appended == ROWS
+
+
 def test_duplicate_and_older_chunks_are_ignored() -> None:
     line = timeline()
     line.splice(1, T0, DT, ramp(0), 4)

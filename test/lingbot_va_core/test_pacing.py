@@ -74,6 +74,15 @@ def test_reports_of_the_motion_move_its_planned_end() -> None:
     assert predicted(pace, 2700, 2830, first=5)[0] == 2860
 
 
+def test_after_a_pause_the_planned_motion_ends_that_much_later() -> None:
+    pace = pacer()
+    predicted(pace, 1000, 1060, first=1)  # 1080 to 1720, after 60 ms
+    pace.paused(4000 * MS)
+    assert pace.motion_end_ns == 5720 * MS
+    assert pace.begin_ns == (5720 - 60 - 20) * MS
+    assert predicted(pace, 5640, 5700, first=3) == (5720, 20, 20, 1)
+
+
 def test_a_restart_forgets_motion_but_not_latency() -> None:
     pace = pacer()
     predicted(pace, 1000, 1060, first=1)

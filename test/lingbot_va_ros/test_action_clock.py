@@ -63,15 +63,18 @@ def test_an_episode_that_comes_while_the_arms_still_brake_waits_for_their_rest(b
     np.testing.assert_allclose(bench.tick()[0][:6], elsewhere[:6], atol=1e-9)
 
 
-def test_a_process_that_was_held_up_goes_on_later_without_catching_up(bench: ActionBench) -> None:
+def test_a_process_that_was_held_up_goes_on_from_where_its_last_window_has_brought_the_arms(bench: ActionBench) -> None:
     move(bench)
-    before = bench.node._planner.window.positions[0].copy()
+    rest = bench.node._planner.window.positions[-1].copy()
     lag = bench.node._planner.timeline.lag_ns
     bench.now_ns += 25 * CLOCK.action_ns
     after = bench.tick()[0]
-    assert np.abs(after - before).max() < 0.5 * 0.02 + 20 * 0.02**2
-    assert bench.node._planner.timeline.lag_ns - lag >= 23 * CLOCK.action_ns
-    assert bench.node._watchdogs.trips['tick_period'] == 1
+    assert np.abs(after - rest).max() <= 20 * 0.02**2 + 1e-9, 'from rest, no harder than the limits allow'
+    assert bench.node._planner.timeline.lag_ns - lag >= 16 * CLOCK.action_ns, 'the motion is that much later'
+    assert bench.counts['overruns'] == 1
+    bench.now_ns += 2 * CLOCK.action_ns
+    bench.tick()
+    assert bench.counts['overruns'] == 2
     for _ in range(70):
         bench.tick()
     np.testing.assert_allclose(bench.node._planner.window.positions[0], ramp(0.5, 4)[-1], atol=2e-3)

@@ -89,6 +89,21 @@ def test_poses_are_relative_to_where_the_task_began_and_are_reported_that_way(
     np.testing.assert_allclose(left_tool(bench, kinematics), began, atol=3e-3)
 
 
+def test_a_task_begins_where_its_first_chunk_finds_arms_that_were_moved_before(
+    bench: ActionBench, profile: RobotProfile
+) -> None:
+    bench.begin()
+    bench._measured = elsewhere = bench._measured.copy()
+    elsewhere[0] += 0.5
+    for _ in range(100):
+        bench.tick()
+        if bench.counts['gave_way']:
+            break
+        bench._measured = elsewhere
+    rise(bench, profile, 0, np.zeros(ROWS))  # stay
+    np.testing.assert_allclose(bench.node._planner.window.positions[0][:6], elsewhere[:6], atol=5e-3)
+
+
 def test_a_chunk_of_a_checkpoint_with_absolute_poses_does_not_move_the_arms(
     bench: ActionBench, profile: RobotProfile
 ) -> None:

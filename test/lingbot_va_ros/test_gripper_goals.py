@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from action_stage import ACTION, Stage
-from rclpy.action import ActionServer, CancelResponse
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
@@ -78,7 +78,8 @@ def test_a_gripper_follows_its_goals_and_an_emergency_stop_cancels_the_last_one(
             graph.wait_for(lambda: left.goals and left.goals[-1] < 0.32, what='the last goal of the left gripper')
             stage.say('e_stop', True)
             graph.wait_for(lambda: left.canceled, what='the cancellation')
-    assert len(left.goals) <= 0.3 / 0.02
+    assert 1 <= len(left.goals) <= 0.3 / 0.02
+    assert left.asked == len(left.goals) + 1, 'what was rejected came again, at another time'
     assert np.all(np.diff(left.goals) <= -0.02)
     assert right.goals == []
 
@@ -87,14 +88,19 @@ class Gripper:
     """Serves the action of a gripper; a goal is executed until the next one comes, or it is canceled."""
 
     def __init__(self, graph: Graph, kind: str, action: str) -> None:
+        self.asked = 0  # the first goal is rejected
         self.goals: list[float] = []
         self.canceled = False
         self._kind = gripper_action(kind)
         self._over = Future()
         self._server = ActionServer(
             graph.node, self._kind, action, self._execute, callback_group=ReentrantCallbackGroup(),
-            handle_accepted_callback=self._accept, cancel_callback=self._cancel,
+            goal_callback=self._answer, handle_accepted_callback=self._accept, cancel_callback=self._cancel,
         )  # fmt: skip
+
+    def _answer(self, request: Any) -> GoalResponse:
+        self.asked += 1
+        return GoalResponse.REJECT if self.asked == 1 else GoalResponse.ACCEPT
 
     def _accept(self, handle: ServerGoalHandle) -> None:
         self._over.set_result(None)
