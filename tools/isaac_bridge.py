@@ -5,6 +5,7 @@ and makes an action graph for the joints and one for each camera; docs/simulator
 """
 
 import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,15 +175,18 @@ def _run(stage: str, wanted: list[Graph], headless: bool) -> None:
         app.update()
         context = omni.usd.get_context()
         if not context.open_stage(stage):
-            raise SystemExit(f'{stage} cannot be opened')
+            raise ValueError(f'{stage} cannot be opened')
         for graph in wanted:
             for prim in graph.prims.values():
                 if not context.get_stage().GetPrimAtPath(prim).IsValid():
-                    raise SystemExit(f'{stage} has no prim {prim}')
+                    raise ValueError(f'{stage} has no prim {prim}')
             _make(graph)
         omni.timeline.get_timeline_interface().play()
         while app.is_running():
             app.update()
+    except ValueError as error:
+        print(error, file=sys.stderr, flush=True)  # close() may end the process
+        raise SystemExit(1) from None
     finally:
         app.close()
 
