@@ -70,7 +70,7 @@ class CommandFilter:
         self.velocity = np.zeros_like(self.position)
 
     def reset(self, position: np.ndarray, velocity: np.ndarray | None = None) -> None:
-        """Start at a position [joints], at rest or with a velocity [joints]; one outside the limits is led back inside."""
+        """Start at a position [joints], at rest or with a velocity [joints]; from outside the limits it is led back."""
         self.position = np.array(position, dtype=np.float64)
         self.velocity = np.zeros_like(self.position) if velocity is None else np.array(velocity, dtype=np.float64)
 

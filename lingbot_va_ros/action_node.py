@@ -165,7 +165,7 @@ class ActionNode(ManagedNode):
             if self._holding_for_episode:
                 raise MessageError(f'action chunk {message.chunk} came before the arms were armed after a clock jump')
             if self._held:
-                raise MessageError(f'action chunk {message.chunk} came after a hold; the next episode can move the arms')
+                raise MessageError(f'action chunk {message.chunk} came after a hold; a new episode can move the arms')
             check_pose_frame(message, self._poses is not None)
             chunk = chunk_actions(message, self._profile)
             self._provenance.check(message.chunk, chunk.newest_ns, now, self.value('max_observation_age_s'))

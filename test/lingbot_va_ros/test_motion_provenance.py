@@ -59,7 +59,7 @@ def test_one_from_the_midst_of_a_pause_loses_the_part_after_it() -> None:
     drive.go(300, speed=0.5)
     seen = 10 * DT + 200 * DT
     drive.provenance.check(1, seen, drive.now, 50.5 * DT / 1e9)
-    with pytest.raises(MessageError, match=r'predicted from images that are 1\.00 s old; max_observation_age_s is 0\.98'):
+    with pytest.raises(MessageError, match=r'images that are 1\.00 s old; max_observation_age_s is 0\.98'):
         drive.provenance.check(1, seen, drive.now, 0.98)
 
 
