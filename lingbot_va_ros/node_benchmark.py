@@ -93,7 +93,7 @@ class Monitor:
             'command_rate_hz': _rate(commands),
             'command_period_ms': percentiles(np.diff(commands) / MILLISECOND),
             'images_per_s': sum(_rate(s) or 0.0 for s in images.values()),
-            'cameras': {name: {'rate_hz': _rate(s), 'lost': _lost(s, video_ns)} for name, s in images.items()},
+            'cameras': {name: {'rate_hz': _rate(s), 'lost': lost_frames(s, video_ns)} for name, s in images.items()},
             'latents_rate_hz': _rate(latents),
             'chunks': len(chunks),
             'chunk_motion_ms': max((c['frames'] for c in chunks), default=0) * self._profile.clock.latent_ns / 1e6,
@@ -161,7 +161,7 @@ class CpuMeter:
     def __init__(self, pids: dict[str, int]) -> None:
         self._pids = pids
         self._ticks = {name: _ticks(pid) for name, pid in pids.items()}
-        self._memory_mib = {name: _memory_mib(pid) for name, pid in pids.items()}
+        self._memory_mib = {name: memory_mib(pid) for name, pid in pids.items()}
         self._began = time.monotonic()
 
     def report(self) -> dict[str, dict[str, float]]:
@@ -170,8 +170,8 @@ class CpuMeter:
         return {
             name: {
                 'cpu_percent': 100 * (_ticks(pid) - self._ticks[name]) / elapsed,
-                'memory_mib': _memory_mib(pid),
-                'memory_growth_mib': _memory_mib(pid) - self._memory_mib[name],
+                'memory_mib': memory_mib(pid),
+                'memory_growth_mib': memory_mib(pid) - self._memory_mib[name],
             }
             for name, pid in self._pids.items()
         }
@@ -211,7 +211,7 @@ def _rate(stamps: list[int]) -> float | None:
     return (len(stamps) - 1) * NANOSECONDS / (stamps[-1] - stamps[0])
 
 
-def _lost(stamps: list[int], period_ns: int) -> int:
+def lost_frames(stamps: list[int], period_ns: int) -> int:
     """Count the frames that are missing between the first and the last stamp."""
     return round((stamps[-1] - stamps[0]) / period_ns) + 1 - len(stamps) if stamps else 0
 
@@ -223,7 +223,7 @@ def _ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def _memory_mib(pid: int) -> float:
+def memory_mib(pid: int) -> float:
     """Resident memory of a process."""
     with open(f'/proc/{pid}/statm') as statm:
         return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**20

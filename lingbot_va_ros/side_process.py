@@ -41,6 +41,11 @@ class SideProcess:
         self._process.end(hurry=threading.Event())
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.returncode is None
