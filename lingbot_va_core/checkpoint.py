@@ -66,7 +66,7 @@ def load_model(
     Args:
         checkpoint: folder or Hub id, in our layout, that of robbyant/lingbot-va-* or that of lerobot/lingbot_va_*.
         preset_name: configuration of an untrained model.
-        profile: the robot; gives an untrained model its action range and is checked against the model.
+        profile: the robot; gives an untrained model its action range, cameras and rates, and is checked against others.
         seed: of an untrained model's weights.
         device: where transformer and VAE run.
         dtype: of the transformer; the VAE runs in float32. None: each weight of both as it is stored, to convert.
@@ -86,7 +86,8 @@ def load_model(
         raise CheckpointError('an untrained model needs a robot profile for its action range; give a profile')
     else:
         normalizer = normalizer or ActionNormalizer.from_profile(profile)
-        model = _fresh(preset(preset_name), normalizer, seed, device, dtype or torch.float32, parts)
+        config = _for_robot(preset(preset_name), profile)
+        model = _fresh(config, normalizer, seed, device, dtype or torch.float32, parts)
     model.dtype = model.transformer.proj_out.weight.dtype
     if profile is not None:
         _check_profile(model, profile)
@@ -187,6 +188,17 @@ def _replace(folder: Path, write: Callable[[Path], None]) -> None:
                 old.rename(folder)
             raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _for_robot(config: ModelConfig, profile: RobotProfile) -> ModelConfig:
+    """Return a preset with the cameras and the rates of a robot, since no training binds it to others yet."""
+    rollout = replace(
+        config.rollout,
+        camera_layout=profile.camera_layout,
+        cameras=len(profile.cameras),
+        actions_per_latent=profile.clock.actions_per_latent,
+    )
+    return replace(config, rollout=rollout)
 
 
 def _fresh(

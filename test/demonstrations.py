@@ -16,7 +16,7 @@ VIEWS = (View('top', 96, 64), View('left', 48, 32), View('right', 48, 32))
 
 def spec(profile: RobotProfile, mask: bool = True) -> DatasetSpec:
     """The data of `profile` at the size of the tiny model's views; without `mask`, video alone."""
-    whole = replace(DatasetSpec.from_profile(profile), cameras=VIEWS)
+    whole = replace(DatasetSpec.from_profile(profile), cameras=VIEWS[: len(profile.cameras)])
     assert whole.clock == LatentClock(action_ns=20_000_000, video_ns=80_000_000)
     return whole if mask else replace(whole, mask=(False,) * 30)
 
@@ -46,7 +46,7 @@ def write_demonstrations(
                         noise = random.normal(0, 0.01, 30).astype(np.float32) * profile.mask * mask
                         episode.add_step(actions[k], actions[k] + noise, actions[k])
                 where = 0.5 + 0.4 * np.sin(pace * time[4 * frame] * 2 + phase)
-                episode.add_frame({view.name: _image(view, where) for view in VIEWS})
+                episode.add_frame({view.name: _image(view, where) for view in writer.spec.cameras})
             episode.finish(success=True)
     writer.finish(episodes)
     return Dataset(root)

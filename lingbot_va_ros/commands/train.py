@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--preset', default='tiny', help='of an untrained model (default: %(default)s)')
     parser.add_argument(
+        '--robot', help='for an untrained model: profile, a name or a YAML file (default: the one that the data names)'
+    )
+    parser.add_argument(
         '--vae',
         metavar='CHECKPOINT',
         help='policy: with --preset in place of --model: an untrained model of that preset with the VAE of CHECKPOINT',
@@ -185,9 +188,14 @@ def _model(args: argparse.Namespace, robot: str) -> 'WorldModel':
 
     if args.model and args.vae:
         raise ValueError('--model and --vae are both given; the one has a VAE, the other is for an untrained model')
+    if args.model and args.robot:
+        raise ValueError('--model and --robot are both given; the one is of a robot already, leave out --robot')
     if args.model:
         return load_model(args.model)
-    model = load_model(None, args.preset, load_profile(robot))
+    profile = load_profile(args.robot or robot)
+    if profile.name != robot:
+        raise ValueError(f"--robot {args.robot} is '{profile.name}', but the first data set is of '{robot}'")
+    model = load_model(None, args.preset, profile)
     return with_vae(model, load_model(args.vae)) if args.vae else model
 
 

@@ -13,6 +13,7 @@ from lingbot_va_core import checkpoint
 from lingbot_va_core.checkpoint import WEIGHTS, CheckpointError, WorldModel, load_model, save_checkpoint
 from lingbot_va_core.config import ConfigError
 from lingbot_va_core.normalization import ActionNormalizer
+from lingbot_va_core.presets import preset
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.text import remember
 from lingbot_va_core.weights import write_weights
@@ -217,6 +218,13 @@ def test_a_robot_that_does_not_fit_is_refused(folder: Path, profile: RobotProfil
     one_arm = replace(profile, arms=profile.arms[:1])
     with pytest.raises(CheckpointError, match='action channels'):
         load_model(folder, profile=one_arm)
+
+
+def test_an_untrained_model_takes_the_cameras_of_its_robot(profile: RobotProfile) -> None:
+    two = replace(profile, camera_layout='width', cameras=profile.cameras[:2])
+    rollout = load_model(None, 'tiny', two).config.rollout
+    assert (rollout.camera_layout, rollout.view_sizes) == ('width', [(64, 96)] * 2)
+    assert load_model(None, 'tiny', profile).config == preset('tiny')
 
 
 def test_an_untrained_model_needs_a_robot_and_a_known_preset(profile: RobotProfile) -> None:

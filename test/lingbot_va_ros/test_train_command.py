@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from demonstrations import write_demonstrations
 
 from lingbot_va_core.checkpoint import load_model, save_checkpoint
 from lingbot_va_core.datasets.reader import Dataset
+from lingbot_va_core.resources import share_dir
 from lingbot_va_core.robot import load_profile
 from lingbot_va_ros.cli import main
 
@@ -86,6 +88,27 @@ def test_the_vae_refuses_what_it_would_not_heed(
     assert main(['train', 'vae', '--dataset', '/nowhere', '--out', str(tmp_path / 'run'), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
+
+
+def test_a_robot_of_ones_own_is_given_by_its_profile(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    document = yaml.safe_load((share_dir() / 'config' / 'robots' / 'aloha.yaml').read_text())
+    document |= {'name': 'my_robot', 'camera_layout': 'width'}
+    document['cameras'].popitem()
+    own = tmp_path / 'my_robot.yaml'
+    own.write_text(yaml.safe_dump(document))
+    write_demonstrations(tmp_path / 'swing', load_profile(str(own)), episodes=2)
+    command = ['train', 'vae', '--dataset', f'{tmp_path}/swing', *SHORT, '--out', f'{tmp_path}/vae']
+    for robot, problem in (
+        ([], "robot 'my_robot' is unknown; choose one of"),
+        (['--robot', 'aloha'], "--robot aloha is 'aloha', but the first data set is of 'my_robot'"),
+        (['--robot', 'aloha', '--model', 'any'], '--model and --robot are both given'),
+    ):
+        assert main([*command, *robot]) == 2
+        error = capsys.readouterr().err
+        assert problem in error and error.count('\n') == 1
+    assert main([*command, '--robot', str(own)]) == 0
+    model = load_model(tmp_path / 'vae' / 'checkpoint', profile=load_profile(str(own)))
+    assert model.config.rollout.camera_layout == 'width' and model.training[0]['robot'] == 'my_robot'
 
 
 def test_a_run_does_not_go_on_with_other_data_or_other_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
