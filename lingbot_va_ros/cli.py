@@ -18,6 +18,7 @@ COMMANDS = {
     'record': 'record a running graph into a bag',
     'lead': 'let a scripted expert lead the simulated robot while that is recorded',
     'serve': 'serve a model to clients of the released policy server',
+    'replay': 'feed a recorded run to the model again, or to another one, or show it',
     'convert': 'turn recorded bags into a data set, or check them',
     'bench': 'measure speed and memory',
     'checkpoint': 'convert a checkpoint to another layout, type or variant',

@@ -35,7 +35,8 @@ def write_video(bag: EpisodeBag, path: Path) -> int:
     """
     model = load_recorded_model(bag)
     label = 'imagined' if bag.notes.get('checkpoint') else 'imagined (untrained)'
-    imagined = _Timeline(sorted(imagined_frames(bag, model), key=lambda frame: (frame.stamp_ns, frame.chunk)))
+    frames = imagined_frames(bag.in_episode, len(bag.profile.cameras), model)
+    imagined = _Timeline(sorted(frames, key=lambda frame: (frame.stamp_ns, frame.chunk)))
     states = _States(bag)
     layout = _Layout(bag.profile.cameras, label, bag.episode.instruction)
     rate = Fraction(NANOSECONDS, bag.profile.clock.video_ns)

@@ -104,10 +104,11 @@ class ImaginedImages:
             stamp_ns, images = self._shown.popleft()
             for (camera, publisher), image in zip(self._outputs, images, strict=True):
                 if publisher.get_subscription_count():
-                    publisher.publish(_image_message(image, stamp_ns, camera.frame_id))
+                    publisher.publish(image_message(image, stamp_ns, camera.frame_id))
 
 
-def _image_message(image: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
+def image_message(image: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
+    """Pack an image, uint8 RGB [H, W, 3]."""
     height, width, _ = image.shape
     message = Image(height=height, width=width, encoding='rgb8', step=3 * width)
     message.header.stamp, message.header.frame_id = to_time(stamp_ns), frame_id

@@ -1,6 +1,6 @@
 """What the world model imagined, decoded: the predicted latents of a recorded episode as camera images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lingbot_va_core.checkpoint import WorldModel, load_model
 from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.streaming import StreamingDecoder
-from lingbot_va_ros.bag import BagReadError, nanoseconds
+from lingbot_va_core.world_model import WorldModel
+from lingbot_va_ros.bag import Bag, BagReadError, nanoseconds
 from lingbot_va_ros.episode_bag import EpisodeBag
+from lingbot_va_ros.recorded_model import load_noted_model
+from lingbot_va_ros.recorded_topics import imagined_topic
+
+DECODING = ('vae',)  # the part of a model that decodes
 
 
 @dataclass(frozen=True)
@@ -25,42 +30,57 @@ class ImaginedFrame:
 
 
 def load_recorded_model(bag: EpisodeBag) -> WorldModel:
-    """Load the model whose name the episode's chunks carry.
+    """Load the model whose name the episode's chunks carry on the CPU, to decode; raises as `load_noted_model`."""
+    named = {chunk.model for _, _, chunk in bag.in_episode('action_chunk')}
+    return load_noted_model(bag.notes, bag.profile, named, 'cpu', DECODING)
 
-    Raises:
-        BagReadError: the bag's notes lead to a model of another name.
-        CheckpointError, ConfigError: the model cannot be loaded.
+
+def decodable_model(
+    bag: Bag, profile: RobotProfile, device: str | None, say: Callable[[str], None]
+) -> WorldModel | None:
+    """Load the model that can show what was imagined in a whole bag.
+
+    Returns:
+        None where nothing is to be decoded: there are images already, or `say` was told what is missing.
     """
-    notes = bag.notes
-    model = load_model(
-        notes.get('checkpoint') or None,
-        notes.get('preset', 'tiny'),
-        profile=bag.profile,
-        seed=int(notes.get('model_seed', 0)),
-    )
-    named = {chunk.model for _, _, chunk in bag.in_episode('action_chunk')} - {model.name}
-    if named:
-        raise BagReadError(f"{bag.path} was recorded with the model '{named.pop()}', not with '{model.name}'")
-    return model
+    if any(bag.has(imagined_topic(camera)) for camera in profile.cameras):
+        return None
+    missing = [topic for topic in ('latents', 'imagined', 'action_chunk') if not bag.has(topic)]
+    if missing:
+        say(f'imagined video is left out: {bag.path} has no message on {bag.resolve(missing[0])}')
+        return None
+    named = {chunk.model for _, _, chunk in bag.messages('action_chunk')}
+    try:
+        return load_noted_model(bag.notes, profile, named, device, DECODING)
+    except ValueError as error:  # the checkpoint may be on another machine
+        say(f'imagined video is left out: {error}')
+        return None
 
 
-def imagined_frames(bag: EpisodeBag, model: WorldModel) -> Iterator[ImaginedFrame]:
+def imagined_frames(
+    messages: Callable[[str], Iterable[tuple[str, int, Any]]], cameras: int, model: WorldModel
+) -> Iterator[ImaginedFrame]:
     """Decode what was imagined for each chunk, in the order of the chunks.
 
     The causal decoder needs a past: each chunk goes on from the real latents that the model had seen when it predicted
     the chunk and, in the asynchronous modes, from the imagined ones between these and the chunk. An imagined frame
     belongs to the instant at which its real counterpart was seen, or else to the one that the chunk foresaw.
 
+    Args:
+        messages: gives those of a topic as (topic, log time, message): `Bag.messages`, or `EpisodeBag.in_episode`.
+        cameras: how many the robot has.
+        model: that imagined.
+
     Raises:
         BagReadError: a latent frame does not have the model's shape.
     """
-    real = {(frame.episode, frame.index): frame for _, _, frame in bag.in_episode('latents') if not frame.missing}
+    real = {(frame.episode, frame.index): frame for _, _, frame in messages('latents') if not frame.missing}
     imagined: dict[tuple[int, int], list[tuple[int, Any]]] = {}
-    for _, log_ns, frame in bag.in_episode('imagined'):
+    for _, log_ns, frame in messages('imagined'):
         imagined.setdefault((frame.episode, frame.index), []).append((log_ns, frame))
-    decoder = StreamingDecoder(model.vae, model.config.rollout, len(bag.profile.cameras), model.device)
+    decoder = StreamingDecoder(model.vae, model.config.rollout, cameras, model.device)
     episode, newest_seen, decoded = 0, -1, -1  # latent indices
-    for _, log_ns, chunk in bag.in_episode('action_chunk'):
+    for _, log_ns, chunk in messages('action_chunk'):
         if chunk.episode != episode:
             episode, newest_seen, decoded = chunk.episode, -1, -1
             decoder.reset()

@@ -11,7 +11,17 @@ from rclpy.parameter import parameter_value_to_python
 from lingbot_va_core.checkpoint_digest import checkpoint_digest
 
 NODE = 'world_model'
-PARAMETERS = ('preset', 'chosen_checkpoint', 'model_seed', 'device', 'dtype', 'mode', 'noise_seed', 'use_sim_time')
+PARAMETERS = (
+    'preset',
+    'chosen_checkpoint',
+    'model_seed',
+    'device',
+    'dtype',
+    'torch_threads',
+    'mode',
+    'noise_seed',
+    'use_sim_time',
+)
 WEIGHTS = 'weights_sha256'
 NICENESS = 19
 

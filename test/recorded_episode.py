@@ -49,10 +49,10 @@ class Chunk:
 class RecordedEpisode:
     """A bag in the making; everything is logged at its stamp."""
 
-    def __init__(self, path: Path, mode: int = Episode.SYNC, namespace: str = '') -> None:
+    def __init__(self, path: Path, mode: int = Episode.SYNC, namespace: str = '', **notes: str) -> None:
         notes = {
             'robot': 'aloha', 'profile': profile_path('aloha').read_text(), 'namespace': namespace,
-            'task': 'transfer_cube', 'preset': 'tiny', 'model_seed': '0',
+            'task': 'transfer_cube', 'preset': 'tiny', 'model_seed': '0', **notes,
         }  # fmt: skip
         self.model = load_model(None, 'tiny', PROFILE, 0)
         self._mode = mode

@@ -8,6 +8,7 @@ from PIL import Image
 from recorded_episode import ACTIONS, DT, LATENT, ORIGIN, PROFILE, VIDEO, Chunk, RecordedEpisode, picture
 
 from lingbot_va_core.streaming import StreamingDecoder
+from lingbot_va_core.weights import CheckpointError
 from lingbot_va_ros.bag import BagReadError
 from lingbot_va_ros.episode_bag import EpisodeBag
 from lingbot_va_ros.episode_video import BAR_HEIGHT, TILE_WIDTH, write_contact_sheet, write_video
@@ -70,7 +71,7 @@ def test_upper_row_shows_the_cameras_and_lower_row_what_was_imagined(video):
 def test_imagined_frames_continue_from_the_real_past_of_their_chunk(bag):
     with EpisodeBag(bag) as opened:
         model = load_recorded_model(opened)
-        frames = list(imagined_frames(opened, model))
+        frames = list(imagined_frames(opened.in_episode, len(PROFILE.cameras), model))
         real = {m.index: latents(m) for _, _, m in opened.in_episode('latents')}
         dreamt = {m.index: latents(m) for _, _, m in opened.in_episode('imagined')}
     assert [frame.stamp_ns for frame in frames] == [ORIGIN + n * VIDEO for n in range(1, 17)]
@@ -99,7 +100,7 @@ def test_imagined_frames_belong_to_the_instants_of_the_real_ones_and_each_episod
     episode.announce(ORIGIN + 60 * VIDEO)
     episode.close()
     with EpisodeBag(tmp_path / 'bag') as opened:
-        frames = list(imagined_frames(opened, load_recorded_model(opened)))
+        frames = list(imagined_frames(opened.in_episode, len(PROFILE.cameras), load_recorded_model(opened)))
     assert [each.stamp_ns for each in frames[:8]] == [*seen, *(ORIGIN + n * VIDEO for n in (5, 6, 7, 8))]
     assert [each.stamp_ns for each in frames[8:]] == [ORIGIN + (30 + n) * VIDEO for n in range(1, 9)]
     for first, again in zip(frames[:8], frames[8:], strict=True):
@@ -138,5 +139,5 @@ def test_bag_of_another_model_is_refused(tmp_path):
     episode.chunk(0, Chunk(ORIGIN, first_latent=1, observed=0))
     episode.announce(ORIGIN + len(PROFILE.cameras) * LATENT)
     episode.close()
-    with EpisodeBag(tmp_path / 'bag') as opened, pytest.raises(BagReadError, match='another model'):
+    with EpisodeBag(tmp_path / 'bag') as opened, pytest.raises(CheckpointError, match='another model'):
         load_recorded_model(opened)
