@@ -21,24 +21,8 @@ class WanVAE(nn.Module):
 
     def __init__(self, config: WanVAEConfig) -> None:
         super().__init__()
-        from diffusers import AutoencoderKLWan
-
         self.latent_channels, self.stride, self._patch = config.latent_channels, config.stride, config.patch_size
-        folded = 3 * config.patch_size**2
-        layers = AutoencoderKLWan(
-            base_dim=config.base_dim,
-            decoder_base_dim=config.decoder_base_dim,
-            z_dim=config.latent_channels,
-            dim_mult=list(config.dim_mult),
-            num_res_blocks=config.num_res_blocks,
-            temperal_downsample=list(config.temporal_downsample),
-            is_residual=True,
-            in_channels=folded,
-            out_channels=folded,
-            patch_size=config.patch_size,
-            scale_factor_spatial=config.stride,
-            scale_factor_temporal=FRAMES,
-        )
+        layers = wan_autoencoder(config)
         self.encoder, self.quant_conv = layers.encoder, layers.quant_conv
         self.post_quant_conv, self.decoder = layers.post_quant_conv, layers.decoder
         # Not buffers: they come with the configuration, not with the weights, also where those are still on 'meta'.
@@ -75,6 +59,27 @@ class WanVAE(nn.Module):
         if self._mean.device != device:
             self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self._mean, self._std
+
+
+def wan_autoencoder(config: WanVAEConfig) -> Any:
+    """Build diffusers' AutoencoderKLWan of a configuration, whose clip encoder and decoder are not used here."""
+    from diffusers import AutoencoderKLWan
+
+    folded = 3 * config.patch_size**2
+    return AutoencoderKLWan(
+        base_dim=config.base_dim,
+        decoder_base_dim=config.decoder_base_dim,
+        z_dim=config.latent_channels,
+        dim_mult=list(config.dim_mult),
+        num_res_blocks=config.num_res_blocks,
+        temperal_downsample=list(config.temporal_downsample),
+        is_residual=True,
+        in_channels=folded,
+        out_channels=folded,
+        patch_size=config.patch_size,
+        scale_factor_spatial=config.stride,
+        scale_factor_temporal=FRAMES,
+    )
 
 
 def fold(frames: Tensor, patch: int) -> Tensor:

@@ -19,7 +19,7 @@ from lingbot_va_core.training.lora import add_adapters, merged_state
 from lingbot_va_core.training.objective import Example, Objective, noised
 from lingbot_va_core.training.pictures import draw_imagined
 from lingbot_va_core.training.settings import ClipSettings, PolicySettings, require
-from lingbot_va_core.transformer import Block, WorldTransformer
+from lingbot_va_core.transformer import WorldTransformer, compile_blocks
 from lingbot_va_core.vae import TinyVAE
 from lingbot_va_core.world_model import WorldModel
 
@@ -96,7 +96,7 @@ class PolicyTask:
             add_adapters(model.transformer, settings.lora, settings.run.seed)
         self.module = shard(objective.to(world.device), world, settings.run.precision)
         if settings.run.compile:
-            _compile_blocks(model.transformer)
+            compile_blocks(model.transformer)
 
     def loss(self, step: int, micro: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """See `trainer.Task`."""
@@ -152,13 +152,6 @@ class PolicyTask:
     def _forward(self, example: Example) -> tuple[Tensor, dict[str, Tensor]]:
         with _autocast(self._world, self._settings.run.precision):
             return self.module(example)
-
-
-def _compile_blocks(transformer: WorldTransformer) -> None:
-    """Compile what a block computes apart from the attention: the same shapes in every forward, whatever its chunks."""
-    for module in transformer.modules():
-        if isinstance(module, Block):
-            module.project, module.update = torch.compile(module.project), torch.compile(module.update)
 
 
 def _autocast(world: World, precision: str) -> AbstractContextManager[None]:

@@ -58,3 +58,17 @@ def test_pixels_out_of_range_are_clipped() -> None:
 def test_other_images_are_refused(images: list[np.ndarray]) -> None:
     with pytest.raises(CanvasError):
         to_pixels(images, (4, 4), CPU)
+
+
+@pytest.mark.parametrize('source', [(480, 640), (97, 211), (64, 48)])
+@pytest.mark.parametrize('strided', [False, True])
+def test_images_made_much_smaller_are_those_of_torch(source: tuple[int, int], strided: bool) -> None:
+    """Only the pixels that count are read then."""
+    images = list(np.random.default_rng(0).integers(0, 256, (2, *source, 3), np.uint8))
+    images = [image[:, ::-1] for image in images] if strided else images
+    size = (16, 24)
+    whole = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+    expected = torch.nn.functional.interpolate(whole, size, mode='bilinear') / 127.5 - 1
+    pixels = to_pixels(images, size, CPU)
+    assert pixels.is_contiguous()
+    torch.testing.assert_close(pixels, expected, rtol=0, atol=2e-6)
