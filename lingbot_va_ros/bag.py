@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -27,10 +27,11 @@ class BagReadError(ValueError):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of a bag: the name of its message type, and how many messages there are."""
+    """A topic of a bag: its message type by name, how many messages there are, and whether they can be decoded."""
 
     kind: str
     count: int
+    known: bool = True
 
 
 class Bag:
@@ -78,8 +79,9 @@ class Bag:
         except Exception as error:  # of the library, of the compression or of the operating system
             raise BagReadError(f'{self.path} cannot be read: {reason(error)}{self._remedy()}') from error
         self._stack.callback(self._reader.close)
+        known = self._reader.typestore.fielddefs
         self.topics = {
-            name: Topic(found.msgtype or 'of several types', found.msgcount)
+            name: Topic(found.msgtype or 'of several types', found.msgcount, (found.msgtype or '') in known)
             for name, found in self._reader.topics.items()
         }
         self._connections = list(self._reader.connections)
@@ -146,6 +148,25 @@ class Bag:
             BagReadError: the bag is damaged, or a message is not what its type says.
         """
         names = {self.resolve(topic): topic for topic in topics}
+        for connection, log_ns, data in self._records(names, start_ns, stop_ns):
+            try:
+                message = self._decode(data, connection.msgtype)
+            except Exception as error:  # whatever a wrong layout leads to
+                raise BagReadError(
+                    f'{self.path}: the message on {connection.topic} at {instant(log_ns)} cannot be read as '
+                    f'{connection.msgtype}: {reason(error)}'
+                ) from error
+            yield names[connection.topic], log_ns, message
+
+    def arrivals(self, *topics: str) -> Iterator[tuple[str, int]]:
+        """Yield (topic as given, log time in ns) as `messages` does, also of types that nobody here knows."""
+        names = {self.resolve(topic): topic for topic in topics}
+        for connection, log_ns, _ in self._records(names, None, None):
+            yield names[connection.topic], log_ns
+
+    def _records(
+        self, names: Collection[str], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[Any, int, bytes]]:
         connections = [connection for connection in self._connections if connection.topic in names]
         if not connections:
             return
@@ -160,14 +181,7 @@ class Bag:
                 place = f' after {last[0]} at {instant(last[1])}' if last else ''
                 raise BagReadError(f'{self.path} is damaged{place}: {reason(error)}{self._remedy()}') from error
             last = connection.topic, log_ns
-            try:
-                message = self._decode(data, connection.msgtype)
-            except Exception as error:  # whatever a wrong layout leads to
-                raise BagReadError(
-                    f'{self.path}: the message on {connection.topic} at {instant(log_ns)} cannot be read as '
-                    f'{connection.msgtype}: {reason(error)}'
-                ) from error
-            yield names[connection.topic], log_ns, message
+            yield connection, log_ns, data
 
 
 def nanoseconds(time: Any) -> int:

@@ -39,9 +39,13 @@ def audit(bag: Bag, robot: str | None = None, instruction: str | None = None) ->
     profile = bag.profile(robot)
     topics = {name: _Timing() for name, topic in bag.topics.items() if topic.count}
     arms = _ArmSkew(bag, profile)
-    for name, log_ns, message in bag.messages(*topics):
+    known = [name for name in topics if bag.topics[name].known]
+    for name, log_ns, message in bag.messages(*known):
         topics[name].add(log_ns, message)
         arms.add(name, message)
+    unknown = sorted(topics.keys() - known)
+    for name, log_ns in bag.arrivals(*unknown):
+        topics[name].add(log_ns, None)
     dropped = bag.dropped
     logs = [edge for timing in topics.values() for edge in timing.edges]
     table = {
@@ -57,6 +61,9 @@ def audit(bag: Bag, robot: str | None = None, instruction: str | None = None) ->
     if plan.teleoperated and not (instruction or bag.notes.get('instruction')):
         reasons.append('it does not say what was to be done; convert it with --instruction')
     reasons += _doubts(table, skews, arms.report())
+    reasons += [
+        f'{name}: messages of the unknown type {bag.topics[name].kind} were counted, not read' for name in unknown
+    ]
     return {
         'path': str(bag.path),
         'robot': profile.name,
@@ -121,7 +128,7 @@ class _Timing:
         self._logs, self._stamps = array('q'), array('q')
 
     def add(self, log_ns: int, message: Any) -> None:
-        """Take a message."""
+        """Take a message; None: one that cannot be decoded."""
         self._logs.append(log_ns)
         header = getattr(message, 'header', None)
         self._stamps.append(nanoseconds(header.stamp) if header is not None else 0)

@@ -164,13 +164,19 @@ class MotionBag:
         return self.path
 
 
-def teleoperate(bag: MotionBag, seconds: float = 2.0, outage: tuple[float, float] | None = None, **images: Any) -> None:
+def teleoperate(
+    bag: MotionBag,
+    seconds: float = 2.0,
+    outage: tuple[float, float] | None = None,
+    begin_ns: int = T0,
+    **images: Any,
+) -> None:
     """Fill a bag with cameras at 25 Hz, a little apart, joints at 100 Hz and commands at 50 Hz.
 
     The wrist camera is silent between the two instants `outage`, in s.
     """
     for k in range(round(seconds * 100) + 1):
-        at = T0 + k * 10_000_000
+        at = begin_ns + k * 10_000_000
         bag.joints(at)
         if k % 2 == 0:
             bag.command(at)

@@ -1,13 +1,19 @@
 """The audit of a bag finds what was put into it."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
-from recorded_motion import DT, T0, MotionBag, act, teleoperate
+import recorded_motion
+from recorded_motion import DT, T0, MotionBag, act, make, teleoperate
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.typesys import get_types_from_msg
 
 from lingbot_va_ros import cli
 from lingbot_va_ros.bag import Bag
 from lingbot_va_ros.bag_audit import audit
+from lingbot_va_ros.message_types import message_types
 
 MS = 1_000_000
 
@@ -92,3 +98,20 @@ def test_a_bag_that_does_not_say_what_was_to_be_done_needs_an_instruction(tmp_pa
     report = look(bag)
     assert report['usable']
     assert report['reasons'] == ['it does not say what was to be done; convert it with --instruction']
+
+
+def test_messages_of_an_unknown_type_are_counted(tmp_path, monkeypatch):
+    types = message_types.__wrapped__()
+    types.register(get_types_from_msg('float64 force', 'others_msgs/msg/Touch'))
+    monkeypatch.setattr(recorded_motion, 'STORE', types)
+    bag = MotionBag(tmp_path / 'bag', StoragePlugin.SQLITE3)
+    teleoperate(bag, 1.0)
+    for k in range(20):
+        bag.add('/touch', T0 + k * 50 * MS, make('others_msgs/msg/Touch', force=1.0))
+    with closing(sqlite3.connect(bag.close() / 'bag.db3')) as database:  # as older recorders leave it
+        database.execute('DELETE FROM message_definitions')
+        database.commit()
+    with Bag(bag.path) as opened:
+        report = audit(opened)
+    assert report['usable'] and report['topics']['/touch']['rate_hz'] == 20.0
+    assert report['reasons'] == ['/touch: messages of the unknown type others_msgs/msg/Touch were counted, not read']

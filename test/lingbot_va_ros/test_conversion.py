@@ -150,15 +150,17 @@ def test_a_gap_in_the_joints_cuts_the_episode(tmp_path):
     assert 'no measured position of left_a, left_b, left_grip and 1 more' in left_out[0]
 
 
-def test_a_clock_that_jumps_cuts_the_episode(tmp_path):
+@pytest.mark.parametrize('jump_s', [-2, 1000])
+def test_a_clock_that_jumps_cuts_the_episode(tmp_path, jump_s):
     bag = MotionBag(tmp_path / 'bag')
     teleoperate(bag, 1.5)
     later = MotionBag(tmp_path / 'later')
-    teleoperate(later, 1.5)
-    bag._messages += [(log_ns + 2 * NANOSECONDS, *rest) for log_ns, *rest in later._messages]  # the same stamps again
-    dataset, left_out = convert(bag.close())
+    ahead = (2 + jump_s) * NANOSECONDS
+    teleoperate(later, 1.5, begin_ns=T0 + ahead)
+    bag._messages += [(log_ns - ahead + 2 * NANOSECONDS, *rest) for log_ns, *rest in later._messages]
+    dataset, [cut] = convert(bag.close())
     assert [episode.frames for episode in dataset] == [17, 17]
-    assert 'the stamps of /joint_states jump by -1.500 s' in left_out[0]
+    assert f'{bag.path}: the stamps of /joint_states jump by {jump_s + 0.5:+.3f} s at 1700000001.500 s' in cut
 
 
 def test_a_simulated_clock_moves_commands_without_stamps_onto_itself(tmp_path):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_motion import STORE, T0, MotionBag, make, teleoperate
-from rosbags.rosbag2 import Writer
+from recorded_motion import STORE, T0, MotionBag, header, make, teleoperate
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from lingbot_va_ros import cli
 
@@ -29,6 +29,12 @@ def nonsense(bag: MotionBag) -> None:
     bag._messages.append((T0 + 500 * MS, '/joint_states', 'sensor_msgs/msg/JointState', b'\0\1\0\0\xff\xff\xff\xff'))
 
 
+def joints_without_a_stamp(bag: MotionBag) -> None:
+    none = np.array([])
+    bag.add('/joint_states', T0 + 500 * MS, make('sensor_msgs/msg/JointState', header=header(0), name=['left_a'],
+                                                 position=np.zeros(1), velocity=none, effort=none))  # fmt: skip
+
+
 def not_finite(bag: MotionBag) -> None:
     layout = make('std_msgs/msg/MultiArrayLayout', dim=[], data_offset=0)
     bag.add('/right/commands', T0 + 500 * MS, make('std_msgs/msg/Float64MultiArray', layout=layout,
@@ -43,6 +49,7 @@ def not_finite(bag: MotionBag) -> None:
     (nonsense, 'the message on /joint_states at 1700000000.500 s (2023-11-14 22:13:20 UTC) cannot be read as'),
     (not_finite, 'the command on /right/commands at 1700000000.500 s (2023-11-14 22:13:20 UTC): a position is not'),
     (lambda bag: bag.image(0, T0 + 500 * MS, stamp=0), '/head/image_raw that was received at 1700000000.502 s'),
+    (joints_without_a_stamp, '/joint_states that was received at 1700000000.500 s (2023-11-14 22:13:20 UTC) has no'),
     (lambda bag: bag.image(1, T0 + 500 * MS, width=32, step=96, height=96), '/wrist/image_raw at 1700000000.502 s'),
     (lambda bag: bag.image(1, T0 + 500 * MS, encoding='magic'), 'cannot be converted to rgb8'),
     (lambda bag: bag.event(T0, 'stop'), '/recording_events: stop: no episode is open'),
@@ -73,6 +80,13 @@ def truncated(path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-5000])
 
 
+def truncated_database(path: Path) -> None:
+    bag = MotionBag(path, StoragePlugin.SQLITE3)
+    teleoperate(bag, 1.0)
+    file = bag.close() / f'{path.name}.db3'
+    file.write_bytes(file.read_bytes()[:-60000])
+
+
 def empty(path: Path) -> None:
     with Writer(path, version=8) as writer:
         writer.add_connection('/head/image_raw', 'sensor_msgs/msg/Image', typestore=STORE)
@@ -94,6 +108,7 @@ def no_messages_left(path: Path) -> None:
 
 @pytest.mark.parametrize(('make_bag', 'says'), [
     (truncated, 'lingbot-va record --recover'),
+    (truncated_database, 'database disk image is malformed'),
     (empty, 'holds no message'),
     (text, 'metadata.yaml cannot be read'),
     (other_file, 'cannot be read: Unrecognized storage format'),
