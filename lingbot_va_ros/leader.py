@@ -28,7 +28,7 @@ from lingbot_va_sim.simulation import Simulation
 
 POINTS = 2  # of a trajectory: where to be after a control period, and a stop after the next
 BEFORE_S, AFTER_S = 0.2, 0.6  # the arms hold so long before and after a motion
-PATIENCE_S = 5.0
+READY_S, PATIENCE_S = 30.0, 5.0
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 ROBOT_ALONE = 'start the robot alone with `lingbot-va up --nodes sim_bridge`'
 
@@ -94,6 +94,7 @@ class Leader:
             LeadError: the robot or the recorder does not answer, or somebody else commands the arms.
             SimulationError: the expert finds no way.
         """
+        self._await_joints(READY_S)
         seed = int(self._call('sim_bridge/reset', ROBOT_ALONE).removeprefix(STARTED))
         demonstration = demonstrate(self._simulation, self._expert, seed)
         self._require_alone()
@@ -124,11 +125,11 @@ class Leader:
             for output in self._outputs:
                 output.publish(window)
 
-    def _await_joints(self) -> None:
-        before, end = self._stamp_ns, time.monotonic() + PATIENCE_S
+    def _await_joints(self, patience_s: float = PATIENCE_S) -> None:
+        before, end = self._stamp_ns, time.monotonic() + patience_s
         while self._stamp_ns == before:
             if time.monotonic() > end:
-                raise LeadError(f'the robot has not told its joints for {PATIENCE_S:g} s')
+                raise LeadError(f'the robot has not told its joints for {patience_s:g} s; {ROBOT_ALONE}')
             self._client.executor.spin_once(timeout_sec=PATIENCE_S)
 
     def _mark(self, event: str) -> None:
