@@ -7,6 +7,7 @@ from typing import Any
 
 CAPACITY = 64  # frames that are kept of each camera
 GRACE_FRAMES = 2  # video periods that the reference camera may be ahead of one that is waited for
+SILENT_FRAMES = 4  # video periods; a camera that was given up and has sent nothing for longer is not waited for
 RESTARTED_NS = 1_000_000_000  # stamps that fall back by more belong to a clock that was set back
 
 
@@ -16,10 +17,11 @@ class FrameSet:
 
     Attributes:
         instant_ns: what was asked for.
-        stamp_ns: stamp of the reference camera's frame; `instant_ns` when a frame is missing.
-        frames: what was pushed, in camera order; empty when a frame is missing.
+        stamp_ns: stamp of the reference camera's frame; `instant_ns` where that is missing.
+        frames: what was pushed, in camera order: the nearest of each; None of a camera that sent nothing yet.
         held: number of cameras that had no frame near the instant, so that their nearest one was repeated.
-        missing: cameras that have had no frame near too many instants one after another, or none at all.
+        missing: cameras that are given up: they have had no frame near too many instants one after another, or none at
+            all. A near frame brings them back.
     """
 
     instant_ns: int
@@ -32,10 +34,10 @@ class FrameSet:
 class FrameSampler:
     """Picks, for instants that it is asked for, the nearest frame of each camera. It owns no clock.
 
-    The first camera is the reference. A frame is near when it is at most 5/8 of a video period away, so that a camera
-    at the video rate, in any phase and with some jitter, always has one. A camera whose next frame could be nearer is
-    waited for until the reference is two periods ahead, or until the caller gives up. One without a near frame repeats
-    its nearest, for at most `max_held` instants one after another.
+    The first camera that is not given up is the reference. A frame is near when it is at most 5/8 of a video period
+    away, so that a camera at the video rate, in any phase and with some jitter, always has one. A camera whose next
+    frame could be nearer is waited for until the reference is two periods ahead, or until the caller gives up. One
+    without a near frame repeats its nearest; after `max_held` instants one after another it is given up.
 
     Args:
         cameras: number of cameras.
@@ -52,6 +54,7 @@ class FrameSampler:
         self._buffers: list[deque[tuple[int, Any]]] = [deque(maxlen=CAPACITY) for _ in range(cameras)]
         self._held = [0] * cameras  # instants in a row
         self._first_after: int | None = None
+        self._complete = True
         self._asked: deque[int] = deque()
         self.dropped = 0
 
@@ -77,9 +80,12 @@ class FrameSampler:
         """Newest stamp of all cameras."""
         return max((buffer[-1][0] for buffer in self._buffers if buffer), default=None)
 
-    def begin(self, after_ns: int) -> None:
-        """Ask for the first set: a reference frame not before `after_ns` that every camera has a frame near to."""
-        self._first_after = after_ns
+    def begin(self, after_ns: int, complete: bool = True) -> None:
+        """Ask for the first set: a reference frame not before `after_ns` that every camera has a frame near to.
+
+        Unless it is to be `complete`, cameras that send nothing are given up when it is overdue.
+        """
+        self._first_after, self._complete = after_ns, complete
         self._asked.clear()
         self._held = [0] * len(self._buffers)
 
@@ -91,7 +97,7 @@ class FrameSampler:
         """Return the sets that are complete, in the order asked for; instants up to `overdue_ns` wait no longer."""
         sets = []
         if self._first_after is not None:
-            first = self._first_set()
+            first = self._first_set(overdue_ns)
             if first is None:
                 return []
             self._first_after = None
@@ -104,27 +110,30 @@ class FrameSampler:
             sets.append(self._set(self._asked.popleft()))
         return sets
 
-    def _first_set(self) -> FrameSet | None:
-        for stamp, _ in self._buffers[0]:
+    def _first_set(self, overdue_ns: int) -> FrameSet | None:
+        if not self._complete and self._buffers and overdue_ns >= self._first_after:
+            for camera in range(len(self._buffers)):
+                if self._silent(camera, max(self._first_after, self.newest_ns or 0)):
+                    self._held[camera] = self._max_held + 1
+        reference = self._reference()
+        others = [i for i in range(len(self._buffers)) if i != reference and not self._given_up(i)]
+        for stamp, _ in self._buffers[reference]:
             if stamp < self._first_after:
                 continue
-            if any(self._may_get_nearer(camera, stamp) for camera in range(1, len(self._buffers))):
+            if any(self._may_get_nearer(camera, stamp) for camera in others):
                 return None
-            if all(self._near(camera, stamp) for camera in range(len(self._buffers))):
+            if all(self._near(camera, stamp) for camera in others):
                 return self._set(stamp)
         return None
 
     def _set(self, instant: int) -> FrameSet:
         for camera in range(len(self._buffers)):
             self._held[camera] = 0 if self._near(camera, instant) else self._held[camera] + 1
-        missing = tuple(
-            camera for camera, buffer in enumerate(self._buffers) if not buffer or self._held[camera] > self._max_held
-        )
+        missing = tuple(camera for camera, buffer in enumerate(self._buffers) if not buffer or self._given_up(camera))
         held = sum(count > 0 for count in self._held)
-        if missing:
-            return FrameSet(instant, instant, (), held, missing)
-        nearest = [self._nearest(camera, instant) for camera in range(len(self._buffers))]
-        return FrameSet(instant, nearest[0][0], tuple(frame for _, frame in nearest), held)
+        frames = [self._nearest(i, instant) if buffer else (instant, None) for i, buffer in enumerate(self._buffers)]
+        stamp = instant if 0 in missing else frames[0][0]
+        return FrameSet(instant, stamp, tuple(frame for _, frame in frames), held, missing)
 
     def _nearest(self, camera: int, instant: int) -> tuple[int, Any]:
         return min(self._buffers[camera], key=lambda entry: abs(entry[0] - instant))
@@ -136,7 +145,19 @@ class FrameSampler:
 
     def _may_get_nearer(self, camera: int, instant: int) -> bool:
         """Whether it is worth waiting for the camera's next frame."""
-        buffer, reference = self._buffers[camera], self._buffers[0]
+        buffer, reference = self._buffers[camera], self._buffers[self._reference()]
         if buffer and buffer[-1][0] >= instant - self._period // 16:
             return False  # the next one is farther away, or this one is all but simultaneous
+        if self._given_up(camera) and self._silent(camera, instant):
+            return False
         return not reference or reference[-1][0] < instant + GRACE_FRAMES * self._period
+
+    def _given_up(self, camera: int) -> bool:
+        return self._held[camera] > self._max_held
+
+    def _silent(self, camera: int, instant: int) -> bool:
+        buffer = self._buffers[camera]
+        return not buffer or buffer[-1][0] < instant - SILENT_FRAMES * self._period
+
+    def _reference(self) -> int:
+        return next((camera for camera in range(len(self._buffers)) if not self._given_up(camera)), 0)

@@ -14,8 +14,9 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.rosbag2 import ReaderError
 
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_core.robot import RobotProfile, load_profile, parse_profile
+from lingbot_va_core.robot import Camera, RobotProfile, load_profile, parse_profile
 from lingbot_va_ros.bag_recovery import is_incomplete, recover_bag
+from lingbot_va_ros.camera_view import CameraView
 from lingbot_va_ros.message_types import message_types
 
 SPARE_BYTES = 16
@@ -85,6 +86,7 @@ class Bag:
             for name, found in self._reader.topics.items()
         }
         self._connections = list(self._reader.connections)
+        self._views: dict[Camera, CameraView] = {}
         if not any(topic.count for topic in self.topics.values()):
             raise BagReadError(f'{self.path} holds no message')
 
@@ -135,6 +137,31 @@ class Bag:
         """Whether there is a message on a topic."""
         found = self.topics.get(self.resolve(topic))
         return found is not None and found.count > 0
+
+    def image_topic(self, camera: Camera) -> str | None:
+        """Return where a camera's images are, as the profile says or in the other form; None: nowhere."""
+        raw, compressed = camera.image_topic, f'{camera.image_topic}/compressed'
+        names = (raw, compressed) if camera.topic == raw else (compressed, raw)
+        return next((name for name in names if self.has(name)), None)
+
+    def view(self, camera: Camera) -> CameraView:
+        """Return what turns a camera's messages into data; it is rectified as the first CameraInfo in the bag says.
+
+        Raises:
+            BagReadError: the CameraInfo that is needed is missing or damaged.
+        """
+        if camera not in self._views:
+            view = CameraView(camera)
+            if camera.rectify:
+                _, _, info = next(self.messages(camera.info_topic), (None, None, None))
+                if info is None:
+                    raise BagReadError(
+                        f'{self.path} has no message on {self.resolve(camera.info_topic)}, and {camera.name} is to be '
+                        'rectified; record it, or leave rectify out of the profile'
+                    )
+                view.calibrate(info)
+            self._views[camera] = view
+        return self._views[camera]
 
     def messages(
         self, *topics: str, start_ns: int | None = None, stop_ns: int | None = None

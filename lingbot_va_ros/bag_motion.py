@@ -14,7 +14,7 @@ from lingbot_va_core.sampling import RESTARTED_NS
 from lingbot_va_ros.bag import Bag, BagReadError, instant, nanoseconds
 from lingbot_va_ros.bag_topics import JointNames, command_points, find_topics, header_ns
 from lingbot_va_ros.conversions import MessageError, executed_array
-from lingbot_va_ros.images import ImageError, to_rgb
+from lingbot_va_ros.images import ImageError, image_kind
 
 ALWAYS = 2**63 - 1
 OTHER_CLOCK_NS = NANOSECONDS  # header stamps so far from log times are of another clock, such as a simulation's
@@ -144,10 +144,7 @@ class _Reader:
 
     def _check_image(self, topic: str, log_ns: int, message: Any) -> None:
         """Refuse images that perception would refuse; each kind is looked at once, compressed ones when decoded."""
-        compressed = hasattr(message, 'format')
-        kind = (message.format,) if compressed else (
-            message.width, message.height, message.encoding, message.step, len(message.data)
-        )  # fmt: skip
+        kind = image_kind(message)
         if self._checked.get(topic) != kind:
             self._checked[topic] = kind
             rgb(self._bag, self._profile, topic, self._cameras[topic], log_ns, message)
@@ -270,20 +267,12 @@ def _step_instants(begin_ns: int, stamps: list[int], steps: int) -> list[tuple[i
 
 
 def rgb(bag: Bag, profile: RobotProfile, topic: str, camera: int, log_ns: int, message: Any) -> np.ndarray:
-    """Return a camera's message as uint8 RGB [H, W, 3] of the size in the profile.
+    """Return a camera's message as data: uint8 RGB [H, W, 3] of the camera's `view_size`.
 
     Raises:
-        BagReadError: it cannot be converted or has another size.
+        BagReadError: it cannot be converted, has another size than the profile says, or cannot be rectified.
     """
-    place = f'{bag.path}: the image on {bag.resolve(topic)} at {instant(log_ns)}'
     try:
-        image = to_rgb(message)
+        return bag.view(profile.cameras[camera]).rgb(message)
     except ImageError as error:
-        raise BagReadError(f'{place} cannot be converted to rgb8: {error}') from error
-    expected = profile.cameras[camera]
-    if image.shape[:2] != (expected.height, expected.width):
-        raise BagReadError(
-            f'{place} has {image.shape[1]}x{image.shape[0]} pixels, but the profile {profile.name} says '
-            f'{expected.width}x{expected.height}; correct one of them'
-        )
-    return image
+        raise BagReadError(f'{bag.path}: the image on {bag.resolve(topic)} at {instant(log_ns)} {error}') from error

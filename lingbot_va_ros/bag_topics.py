@@ -54,13 +54,11 @@ def find_topics(bag: Bag, profile: RobotProfile) -> BagTopics:
     """
     cameras = []
     for camera in profile.cameras:
-        names = {camera.image_topic: IMAGE, f'{camera.image_topic}/compressed': COMPRESSED}
-        found = next((name for name in names if bag.has(name)), None)
+        found = bag.image_topic(camera)
         if found is None:
-            raise BagReadError(
-                f'{bag.path} has no image of {camera.name}: neither {" nor ".join(map(bag.resolve, names))} has one'
-            )
-        _require(bag, found, names[found])
+            raw = bag.resolve(camera.image_topic)
+            raise BagReadError(f'{bag.path} has no image of {camera.name}: neither {raw} nor {raw}/compressed has one')
+        _require(bag, found, IMAGE if found == camera.image_topic else COMPRESSED)
         cameras.append(found)
     if not bag.has(profile.joint_states_topic):
         raise BagReadError(f'{bag.path} has no message on {bag.resolve(profile.joint_states_topic)}')

@@ -9,7 +9,6 @@ import numpy as np
 
 from lingbot_va_ros.bag import nanoseconds
 from lingbot_va_ros.episode_bag import EpisodeBag
-from lingbot_va_ros.images import to_rgb
 
 PATIENCE = 4  # video frames to wait for the slowest camera
 
@@ -21,7 +20,7 @@ class CameraFrame:
     Attributes:
         number: position on the grid of video frames that begins with the episode's first frame, from 0.
         stamp_ns: of the reference camera, the first of the profile.
-        images: uint8 RGB [H, W, 3] for each camera, the nearest to `stamp_ns`; None where a camera sent nothing yet.
+        images: of each camera as data (`CameraView`), the nearest to `stamp_ns`; None where a camera sent nothing yet.
     """
 
     number: int
@@ -32,7 +31,8 @@ class CameraFrame:
 def camera_frames(bag: EpisodeBag) -> Iterator[CameraFrame]:
     """Yield the episode's video frames in the reference camera's time, at most one for each video period."""
     period = bag.profile.clock.video_ns
-    topics = [camera.image_topic for camera in bag.profile.cameras]
+    topics = [bag.image_topic(camera) or camera.topic for camera in bag.profile.cameras]
+    views = [bag.view(camera) for camera in bag.profile.cameras]
     seen: dict[str, deque[tuple[int, Any]]] = {topic: deque(maxlen=8 * PATIENCE) for topic in topics[1:]}
     waiting: deque[tuple[int, int, Any]] = deque()
     start, last = None, -1
@@ -40,7 +40,8 @@ def camera_frames(bag: EpisodeBag) -> Iterator[CameraFrame]:
     def emit() -> CameraFrame:
         number, stamp, reference = waiting.popleft()
         others = [min(seen[t], key=lambda item: abs(item[0] - stamp), default=(0, None))[1] for t in topics[1:]]
-        return CameraFrame(number, stamp, [image and to_rgb(image) for image in (reference, *others)])
+        pairs = zip(views, (reference, *others), strict=True)
+        return CameraFrame(number, stamp, [image and view.rgb(image) for view, image in pairs])
 
     for topic, _, image in bag.messages(*topics):
         stamp = nanoseconds(image.header.stamp)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingbot_va_core.robot import RobotProfile
+from lingbot_va_core.robot import Camera, RobotProfile
 from lingbot_va_ros.bag import Bag, BagReadError, nanoseconds
+from lingbot_va_ros.camera_view import CameraView
 from lingbot_va_ros.modes import MODES
 
 
@@ -57,6 +58,14 @@ class EpisodeBag:
     def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
         """Yield (topic as given, log time in ns, message); see `Bag.messages`."""
         return self._bag.messages(*topics)
+
+    def image_topic(self, camera: Camera) -> str | None:
+        """Return where a camera's images are; see `Bag.image_topic`."""
+        return self._bag.image_topic(camera)
+
+    def view(self, camera: Camera) -> CameraView:
+        """Return what turns a camera's messages into data; see `Bag.view`."""
+        return self._bag.view(camera)
 
     def in_episode(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
         """Yield those messages that carry a number of the task's episodes."""

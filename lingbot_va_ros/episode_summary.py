@@ -114,12 +114,13 @@ def _image_counts(bag: EpisodeBag) -> dict[str, int]:
 
 
 def _camera_rates(bag: EpisodeBag) -> dict[str, float | None]:
-    stamps: dict[str, list[int]] = {camera.image_topic: [] for camera in bag.profile.cameras}
+    topics = {camera.name: bag.image_topic(camera) or camera.topic for camera in bag.profile.cameras}
+    stamps: dict[str, list[int]] = {topic: [] for topic in topics.values()}
     for topic, _, image in bag.messages(*stamps):
         stamp = nanoseconds(image.header.stamp)
         if bag.episode.start_ns <= stamp <= bag.episode.end_ns:
             stamps[topic].append(stamp)
-    return {camera.name: _rate(np.array(stamps[camera.image_topic])) for camera in bag.profile.cameras}
+    return {name: _rate(np.array(stamps[topic])) for name, topic in topics.items()}
 
 
 def _rate(stamps: np.ndarray) -> float | None:

@@ -117,7 +117,8 @@ class _Layout:
 
     def __init__(self, cameras: tuple[Camera, ...], label: str, instruction: str) -> None:
         self._cameras, self._label = cameras, label
-        heights = [TILE_WIDTH * camera.height // camera.width for camera in cameras]
+        sizes = [camera.view_size for camera in cameras]
+        heights = [TILE_WIDTH * height // width for width, height in sizes]
         self._tile = (TILE_WIDTH, max(heights) // 2 * 2)
         self.size = (TILE_WIDTH * len(cameras), BAR_HEIGHT + 2 * self._tile[1])
         self._font, self._small = ImageFont.load_default(15), ImageFont.load_default(13)

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.imagined_stream import ImaginedStream
@@ -14,12 +14,23 @@ from lingbot_va_core.sampling import FrameSampler, FrameSet
 from lingbot_va_core.streaming import StreamingDecoder, StreamingEncoder
 from lingbot_va_msgs.msg import Episode, ExecutedActions, LatentFrame
 from lingbot_va_ros import qos
+from lingbot_va_ros.camera_input import CameraInput
 from lingbot_va_ros.conversions import MessageError, latent_array, latent_message, missing_latent_message, to_ns
-from lingbot_va_ros.images import ImageError, to_rgb
+from lingbot_va_ros.images import ImageError
 from lingbot_va_ros.imagined_images import ImaginedImages
-from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, run
+from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, RefusedError, run
+from lingbot_va_ros.matched_sets import MatchedSets, library
 from lingbot_va_ros.model_parameters import MODEL_PARAMETERS, declare_choice, load
-from lingbot_va_ros.recorded_topics import imagined_topic
+from lingbot_va_ros.recorded_topics import image_type, imagined_topic
+
+STOP, HOLD, MASK = 'stop', 'hold', 'mask'
+REFERENCE_CLOCK, MESSAGE_FILTERS = 'reference_clock', 'message_filters'
+COUNTS = ('images_received', 'images_held', 'images_masked', 'images_refused', 'latent_frames', 'missing_frames')
+RISKS = {
+    HOLD: 'a camera that fails is shown to the model as it was last, and the arms move on',
+    MASK: 'a camera that fails is shown to the model as a grey view, and the arms move on; the model must have been '
+    'trained so',
+}
 
 
 class PerceptionNode(ManagedNode):
@@ -38,9 +49,30 @@ class PerceptionNode(ManagedNode):
         Parameter(
             'max_held_images',
             2,
-            'Video frames in a row that may repeat an image; after more the latent frame is missing.',
+            'Video frames in a row that may repeat an image; after more, missing_camera says what follows.',
             lower=0,
             upper=100,
+        ),
+        Parameter(
+            'missing_camera',
+            STOP,
+            'What follows then: stop (the latent frame is missing, the arms hold until all cameras are back), hold '
+            '(the last image is shown on) or mask (a grey view is shown; the model must have been trained so).',
+            choices=(STOP, HOLD, MASK),
+        ),
+        Parameter(
+            'synchronizer',
+            REFERENCE_CLOCK,
+            'How images of several cameras are brought together: each the nearest to the instants of the motion '
+            '(reference_clock), or in sets that message_filters has matched.',
+            choices=(REFERENCE_CLOCK, MESSAGE_FILTERS),
+        ),
+        Parameter(
+            'max_skew_s',
+            0.04,
+            'Of message_filters: how far the stamps of a set may be apart.',
+            lower=0.001,
+            upper=1.0,
         ),
     )
 
@@ -50,11 +82,19 @@ class PerceptionNode(ManagedNode):
 
     def setup(self) -> None:
         """Load the VAE, encode once to warm up, and create entities."""
+        if self.value('synchronizer') == MESSAGE_FILTERS and self.value('missing_camera') != STOP:
+            raise RefusedError(
+                f"missing_camera is '{self.value('missing_camera')}', but message_filters gives whole sets or none; "
+                f'set missing_camera to {STOP}, or synchronizer to {REFERENCE_CLOCK}'
+            )
+        if self.value('synchronizer') == MESSAGE_FILTERS:
+            library()  # or say that it is not installed
         self._profile = profile = load_profile(self.value('robot'))
         model = load(self, profile, 'vae')
         self._model_name = model.name
         self._encoder = StreamingEncoder(model.vae, model.config.rollout, len(profile.cameras), model.device)
-        blank = [np.zeros((camera.height, camera.width, 3), np.uint8) for camera in profile.cameras]
+        self._inputs = [CameraInput(camera) for camera in profile.cameras]
+        blank = [each.mask for each in self._inputs]
         self._encoder.encode([blank])
         self._encoder.encode([blank] * VIDEO_FRAMES_PER_LATENT)
         self._publisher = self.publisher(LatentFrame, 'latents', qos.STREAM)
@@ -70,22 +110,25 @@ class PerceptionNode(ManagedNode):
         self.on_teardown(self._imagined.close)
         self.subscription(LatentFrame, 'imagined', self._on_imagined, qos.STREAM)
         for number, camera in enumerate(profile.cameras):
-            self.subscription(Image, camera.image_topic, partial(self._on_image, number), qos.SENSOR)
+            self.subscription(image_type(camera), camera.topic, partial(self._on_image, number), qos.SENSOR)
+            if camera.rectify:
+                self.subscription(CameraInfo, camera.info_topic, self._inputs[number].calibrate, qos.SENSOR)
         self.subscription(Episode, 'episode', self._on_episode, qos.LATCHED)
         self.subscription(ExecutedActions, 'executed_actions', self._on_executed, qos.STREAM)
         self.timer(profile.clock.video_ns / NANOSECONDS, self._advance, self._steady)
 
     def start(self) -> None:
         """Begin to watch the cameras; encoding begins with an episode."""
-        cameras = len(self._profile.cameras)
+        cameras, rule = len(self._profile.cameras), self.value('missing_camera')
         self._sampler = FrameSampler(cameras, self._profile.clock.video_ns, self.value('max_held_images'))
-        self._received_at = [time.monotonic()] * cameras
-        self._seen = [False] * cameras
-        self._accepted: list[tuple | None] = [None] * cameras
-        self._refused = [''] * cameras
-        self._counts = dict.fromkeys(
-            ('images_received', 'images_held', 'images_refused', 'latent_frames', 'missing_frames'), 0
-        )
+        self._push = self._sampler.push
+        if self.value('synchronizer') == MESSAGE_FILTERS:
+            self._push = MatchedSets(cameras, self.value('max_skew_s'), self._sampler.push).push
+        if rule in RISKS:
+            self.get_logger().warning(f'missing_camera is {rule}: {RISKS[rule]}')
+        for each in self._inputs:
+            each.begin()
+        self._counts = dict.fromkeys(COUNTS, 0)
         self._encode_ms = 0.0
         self._begin(Episode())
 
@@ -98,13 +141,14 @@ class PerceptionNode(ManagedNode):
         self._running = episode.episode > 0  # until a latent frame is missing
         self._index = 0  # next latent frame to encode
         self._asked = 1  # next latent frame to ask the sampler for
-        self._frames: list[FrameSet] = []
+        self._stamps: list[int] = []  # of the video frames of the next latent frame that are there already
+        self._images: list[list[np.ndarray]] = []  # of all cameras, for each of them
         self._encoder.reset()
         self._imagined.begin()
         newest = self._sampler.newest_ns
         if newest is not None and newest > self.get_clock().now().nanoseconds:
             self._sampler.clear()  # the clock was set back
-        self._sampler.begin(to_ns(episode.header.stamp))
+        self._sampler.begin(to_ns(episode.header.stamp), complete=self.value('missing_camera') != MASK)
 
     def _on_episode(self, message: Episode) -> None:
         if message.episode != self._episode.episode:
@@ -125,37 +169,13 @@ class PerceptionNode(ManagedNode):
             self._asked += 1
             self._advance()
 
-    def _on_image(self, number: int, message: Image) -> None:
+    def _on_image(self, number: int, message: Image | CompressedImage) -> None:
         self._counts['images_received'] += 1
-        self._seen[number] = True
-        self._received_at[number] = time.monotonic()
-        kind = (message.width, message.height, message.encoding, message.step, len(message.data))
-        if kind != self._accepted[number]:
-            self._accepted[number] = None
-            self._refused[number] = self._refusal(number, message)
-            if self._refused[number]:
-                self._counts['images_refused'] += 1
-                return
-            self._accepted[number] = kind
-        self._sampler.push(number, to_ns(message.header.stamp), message)
-        self._advance()
-
-    def _refusal(self, number: int, image: Image) -> str:
-        """Say why an image cannot be used, or return ''. What is refused is not encoded, and the arms hold."""
-        camera = self._profile.cameras[number]
-        if (image.width, image.height) != (camera.width, camera.height):
-            return (
-                f'{camera.image_topic} sends {image.width}x{image.height} images, but the profile '
-                f'{self._profile.name} says {camera.width}x{camera.height}; correct one of them'
-            )
-        try:
-            to_rgb(image)
-        except ImageError as error:
-            return (
-                f"{camera.image_topic} sends images of encoding '{image.encoding}' ({len(image.data)} bytes) that "
-                f'cannot be converted to rgb8 ({error}); publish rgb8 or bgr8'
-            )
-        return ''
+        if self._inputs[number].accept(message):
+            self._push(number, to_ns(message.header.stamp), message)
+            self._advance()
+        else:
+            self._counts['images_refused'] += 1
 
     def _advance(self) -> None:
         """Take what the sampler has; called with every input, and by a timer, which notices when there is none."""
@@ -167,13 +187,27 @@ class PerceptionNode(ManagedNode):
                 self._on_frames(frames)
 
     def _on_frames(self, frames: FrameSet) -> None:
+        """Convert the images of a video frame as soon as they are there, and encode with the fourth."""
         self._counts['images_held'] += frames.held
-        if frames.missing:
-            names = ', '.join(self._profile.cameras[camera].name for camera in frames.missing)
+        rule, missing = self.value('missing_camera'), frames.missing
+        blind = len(missing) == len(self._inputs) or (rule == HOLD and None in frames.frames)
+        if missing and (rule == STOP or blind):
+            names = ', '.join(self._profile.cameras[camera].name for camera in missing)
             self._miss(self._index, frames.instant_ns, f'no image of {names}')
             return
-        self._frames.append(frames)
-        if len(self._frames) == (VIDEO_FRAMES_PER_LATENT if self._index else 1):
+        masked = missing if rule == MASK else ()
+        self._counts['images_masked'] += len(masked)
+        try:
+            images = [
+                each.mask if number in masked else each.rgb(frames.frames[number])
+                for number, each in enumerate(self._inputs)
+            ]
+        except ImageError as error:  # compressed, of an accepted format, and broken
+            self._miss(self._index, frames.instant_ns, str(error))
+            return
+        self._stamps.append(frames.stamp_ns)
+        self._images.append(images)
+        if len(self._stamps) == (VIDEO_FRAMES_PER_LATENT if self._index else 1):
             self._encode()
 
     def _miss(self, index: int, stamp_ns: int, reason: str) -> None:
@@ -187,14 +221,12 @@ class PerceptionNode(ManagedNode):
 
     def _encode(self) -> None:
         started = time.perf_counter()
-        group, self._frames = self._frames, []
-        images = [[to_rgb(image) for image in each.frames] for each in group]
-        latent = self._encoder.encode(images)[0]
-        stamps = [each.stamp_ns for each in group]
+        latent = self._encoder.encode(self._images)[0]
         message = latent_message(
-            latent.numpy(), self._episode.episode, self._index, stamps, self._model_name, self._profile
+            latent.numpy(), self._episode.episode, self._index, self._stamps, self._model_name, self._profile
         )
         self._publisher.publish(message)
+        self._stamps, self._images = [], []
         self._imagined.observe(self._index, latent)
         self._index += 1
         self._counts['latent_frames'] += 1
@@ -215,13 +247,9 @@ class PerceptionNode(ManagedNode):
 
     def update_diagnostics(self) -> None:
         """Say which camera is silent or refused, and the counters since activation."""
-        timeout, now = self.value('camera_timeout_s'), time.monotonic()
-        silent = [
-            f'{camera.image_topic} ({"stopped" if seen else "never came"})'
-            for camera, at, seen in zip(self._profile.cameras, self._received_at, self._seen, strict=True)
-            if now - at > timeout
-        ]
-        refused = [reason for reason in self._refused if reason]
+        timeout = self.value('camera_timeout_s')
+        silent = [silence for each in self._inputs if (silence := each.silence(timeout))]
+        refused = [each.refusal for each in self._inputs if each.refusal]
         if refused:
             level, message = ERROR, '; '.join(refused)
         elif silent:

@@ -6,7 +6,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Float64, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
@@ -68,7 +68,7 @@ def recorded_topics(profile: RobotProfile, latents: bool = True, imagined_video:
     cameras = [
         RecordedTopic(name, kind, SENSOR)
         for camera in profile.cameras
-        for name, kind in ((camera.image_topic, Image), (camera.info_topic, CameraInfo))
+        for name, kind in ((camera.topic, image_type(camera)), (camera.info_topic, CameraInfo))
     ]
     return [
         *cameras,
@@ -95,6 +95,11 @@ def recorded_topics(profile: RobotProfile, latents: bool = True, imagined_video:
         RecordedTopic('/diagnostics', DiagnosticArray, DIAGNOSTICS),
         RecordedTopic('/clock', Clock, SIMULATION_CLOCK, awaited=False),
     ]
+
+
+def image_type(camera: Camera) -> type:
+    """Return the type of the messages on `camera.topic`."""
+    return Image if camera.transport == 'raw' else CompressedImage
 
 
 def imagined_topic(camera: Camera) -> str:

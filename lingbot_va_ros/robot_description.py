@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_core.robot import Arm, RobotProfile
+from lingbot_va_core.robot import Arm, Camera, RobotProfile
 
 COLUMNS = ('channel', 'lower', 'upper', 'velocity', 'acceleration', 'home', 'margin')
 
@@ -42,11 +42,21 @@ def robot_lines(profile: RobotProfile, path: Path) -> list[str]:
     lines += ['', f'cameras       {len(profile.cameras)}, layout {profile.camera_layout}']
     width = max(len(camera.name) for camera in profile.cameras)
     lines += [
-        f'  {camera.name:{width}}  {camera.width} x {camera.height}  {camera.image_topic}, {camera.info_topic}, '
-        f'frame {camera.frame_id}'
+        f'  {camera.name:{width}}  {camera.width} x {camera.height}  {camera.topic}, {camera.info_topic}, '
+        f'frame {camera.frame_id}{_framing(camera)}'
         for camera in profile.cameras
     ]
     return lines
+
+
+def _framing(camera: Camera) -> str:
+    words = ', rectified' * camera.rectify
+    if camera.crop:
+        x, y, width, height = camera.crop
+        words += f', cut to {width} x {height} at ({x}, {y})'
+    if camera.resize:
+        words += f', resized to {camera.resize[0]} x {camera.resize[1]}'
+    return words
 
 
 def _arm_lines(arm: Arm) -> list[str]:

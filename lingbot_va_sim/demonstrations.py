@@ -8,6 +8,7 @@ import numpy as np
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.command_filter import CommandFilter
 from lingbot_va_core.datasets.writer import EpisodeWriter
+from lingbot_va_core.framing import framed
 from lingbot_va_core.kinematics import joint_limits, read_kinematics
 from lingbot_va_core.robot import ACTION_DIM, GRIPPERS, RobotProfile
 from lingbot_va_sim.errors import SimulationError
@@ -61,13 +62,13 @@ def demonstrate(simulation: Simulation, expert: type[Expert], seed: int) -> Demo
 def film(demonstration: Demonstration, profile: RobotProfile, rig: CameraRig, episode: EpisodeWriter) -> None:
     """Render a demonstration and write it as an episode."""
     steps = profile.clock.video_ns // profile.clock.action_ns
-    images = {camera.name: np.empty((camera.height, camera.width, 3), np.uint8) for camera in profile.cameras}
+    images = [np.empty((camera.height, camera.width, 3), np.uint8) for camera in profile.cameras]
     rows = [universal(profile, np.stack(part)) for part in (demonstration.labels, demonstration.executed)]
     states = universal(profile, np.stack(demonstration.states[1:]))
     for frame, snapshot in enumerate(demonstration.snapshots):
-        for name, image in images.items():
-            rig.render(name, snapshot, out=image)
-        episode.add_frame(images)
+        for camera, image in zip(profile.cameras, images, strict=True):
+            rig.render(camera.name, snapshot, out=image)
+        episode.add_frame({c.name: framed(c, image) for c, image in zip(profile.cameras, images, strict=True)})
         for step in range(frame * steps, min(frame * steps + steps, len(states))):
             episode.add_step(rows[0][step], rows[1][step], states[step])
     episode.finish(success=True, **demonstration.attributes)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lingbot_va_core.clock import NANOSECONDS
+from lingbot_va_core.framing import framed
 from lingbot_va_sim.disturbances import Disturbance
 from lingbot_va_sim.episode_film import small
 from lingbot_va_sim.rendering import CameraRig
@@ -29,7 +30,7 @@ class SimulatedPlant:
     def __init__(self, simulation: Simulation, rig: CameraRig) -> None:
         """Take a simulation and its cameras."""
         self.simulation, self._rig, profile = simulation, rig, simulation.profile
-        self._cameras = [camera.name for camera in profile.cameras]
+        self._cameras = profile.cameras
         self._held = round(HELD_S * NANOSECONDS / profile.clock.action_ns)
 
     def begin(self, seed: int, disturbance: Disturbance | None = None, filmed: bool = False) -> None:
@@ -53,9 +54,9 @@ class SimulatedPlant:
         return self._measured
 
     def images(self) -> list[np.ndarray]:
-        """What the cameras of the profile see now, uint8 RGB [H, W, 3] each."""
+        """What the cameras of the profile see now, framed as the profile says, uint8 RGB [H, W, 3] each."""
         snapshot = self.simulation.snapshot()
-        images = [self._rig.render(camera, snapshot) for camera in self._cameras]
+        images = [framed(camera, self._rig.render(camera.name, snapshot)) for camera in self._cameras]
         self.first = self.first or images
         if self._filmed:
             self.shots.append((self.steps, small(images[0])))

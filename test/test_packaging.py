@@ -30,6 +30,7 @@ THIRD_PARTY = {
     'huggingface_hub': ('huggingface_hub', 'python3-huggingface-hub-pip'),
     'launch': (None, 'launch'),
     'launch_ros': (None, 'launch_ros'),
+    'message_filters': (None, 'message_filters'),
     'mink': ('mink', None),
     'msgpack': ('msgpack', 'python3-msgpack'),
     'mujoco': ('mujoco', 'python3-mujoco-pip'),

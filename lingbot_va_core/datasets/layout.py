@@ -88,7 +88,7 @@ class DatasetSpec:
             mask=tuple(profile.mask.tolist()),
             channels={joint.name: joint.channel for joint in profile.joints if joint.channel is not None},
             camera_layout=profile.camera_layout,
-            cameras=tuple(View(camera.name, camera.width, camera.height) for camera in profile.cameras),
+            cameras=tuple(View(camera.name, *camera.view_size) for camera in profile.cameras),
         )
 
     @property

@@ -96,6 +96,17 @@ def whole_between(low: int, high: int) -> Kind:
     return Kind(f'a whole number from {low} to {high}', convert)
 
 
+def whole_numbers(words: str, length: int, low: int) -> Kind:
+    """Return the kind of a list of so many whole numbers, none below `low`; `words` say what they are."""
+
+    def convert(value: object) -> tuple[int, ...]:
+        _expect(isinstance(value, list) and len(value) == length)
+        _expect(all(_whole(item) >= low for item in value))
+        return tuple(value)
+
+    return Kind(f'a list of {length} whole numbers: {words}', convert)
+
+
 NUMBER = Kind('a finite number', _number)
 ABOVE_ZERO = Kind('a finite number above 0', _above_zero)
 NOT_NEGATIVE = Kind('a finite number, 0 or more', _not_negative)

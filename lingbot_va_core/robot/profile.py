@@ -163,7 +163,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera as the robot publishes it; width and height in pixels."""
+    """A camera as the robot publishes it, and what of its images becomes data.
+
+    `width` and `height` (pixels) are those of the images that come. If asked for, they are undistorted (`rectify`) as
+    the CameraInfo on `info_topic` says, then cut to `crop` (x, y of the upper left corner, width, height), then brought
+    to the size `resize` (width, height). `transport` is 'raw' (sensor_msgs/Image on `image_topic`) or 'compressed'
+    (sensor_msgs/CompressedImage on the topic below it, as image_transport has it).
+    """
 
     name: str
     image_topic: str
@@ -171,6 +177,20 @@ class Camera:
     frame_id: str
     width: int
     height: int
+    transport: str = 'raw'
+    rectify: bool = False
+    crop: tuple[int, int, int, int] | None = None
+    resize: tuple[int, int] | None = None
+
+    @property
+    def topic(self) -> str:
+        """Where its images come."""
+        return self.image_topic if self.transport == 'raw' else f'{self.image_topic}/{self.transport}'
+
+    @property
+    def view_size(self) -> tuple[int, int]:
+        """Width and height of what becomes data, in pixels."""
+        return self.resize or (self.crop[2:] if self.crop else (self.width, self.height))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from lingbot_va_core.resources import share_dir
 from lingbot_va_core.robot.arm_reader import read_arm
 from lingbot_va_core.robot.fields import (
     ABOVE_ZERO,
+    FLAG,
     MAPPING,
     TEXT,
     TOPIC,
@@ -17,6 +18,7 @@ from lingbot_va_core.robot.fields import (
     read_entries,
     read_fields,
     whole_between,
+    whole_numbers,
 )
 from lingbot_va_core.robot.profile import (
     CAMERA_LAYOUTS,
@@ -29,8 +31,15 @@ from lingbot_va_core.robot.profile import (
 )
 
 RATES = {'control_hz': ABOVE_ZERO, 'video_hz': ABOVE_ZERO}
-PIXELS = whole_between(16, 4096)
+SMALLEST, LARGEST = 16, 4096  # pixels
+PIXELS = whole_between(SMALLEST, LARGEST)
 CAMERA = {'image': TOPIC, 'info': TOPIC, 'frame': TEXT, 'width': PIXELS, 'height': PIXELS}
+FRAMING = {
+    'transport': choice('raw', 'compressed'),
+    'rectify': FLAG,
+    'crop': whole_numbers('x, y, width and height in pixels', 4, 0),
+    'resize': whole_numbers('width and height in pixels', 2, SMALLEST),
+}
 PROFILE = {
     'name': TEXT,
     'description': TEXT,
@@ -170,10 +179,34 @@ def _listed_joints(arms: dict) -> set[object]:
 def _cameras(value: dict, problems: list[str]) -> tuple[Camera, ...]:
     cameras = []
     for name, entry in read_entries(value, 'cameras', problems).items():
-        camera = read_fields(entry, f'cameras.{name}', CAMERA, {}, problems)
-        if camera.keys() == CAMERA.keys():
-            cameras.append(Camera(name, *(camera[field] for field in CAMERA)))
+        fields = read_fields(entry, f'cameras.{name}', CAMERA, FRAMING, problems)
+        if not CAMERA.keys() <= fields.keys():
+            continue
+        framing = {field: fields[field] for field in FRAMING if field in fields}
+        camera = Camera(name, *(fields[field] for field in CAMERA), **framing)
+        _check_framing(camera, problems)
+        cameras.append(camera)
     return tuple(cameras)
+
+
+def _check_framing(camera: Camera, problems: list[str]) -> None:
+    """The crop lies within the image, and is not enlarged, which would only cost."""
+    where = f'cameras.{camera.name}'
+    if camera.crop is not None:
+        x, y, width, height = camera.crop
+        if min(width, height) < SMALLEST or x + width > camera.width or y + height > camera.height:
+            problems.append(
+                f'{where}.crop is {list(camera.crop)}; x, y, width, height must lie within {camera.width} x '
+                f'{camera.height} pixels and be {SMALLEST} wide and high at least'
+            )
+            return
+    if camera.resize is not None:
+        uncut = camera.crop[2:] if camera.crop else (camera.width, camera.height)
+        if any(ours > theirs for ours, theirs in zip(camera.resize, uncut, strict=True)):
+            problems.append(
+                f'{where}.resize is {list(camera.resize)}, larger than what is there, {uncut[0]} x {uncut[1]} pixels; '
+                'it can only make images smaller'
+            )
 
 
 def _check_layout(layout: str, count: int, problems: list[str]) -> None:
@@ -216,7 +249,7 @@ def _check_topics(
                 if topic := getattr(arm.end_effector, f'{kind}_topic'):
                     uses[topic].append(f'{where}.end_effector.outputs.{kind}')
     for camera in cameras:
-        uses[camera.image_topic].append(f'cameras.{camera.name}.image')
+        uses[camera.topic].append(f'cameras.{camera.name}.image')
         uses[camera.info_topic].append(f'cameras.{camera.name}.info')
     _note_repeated({f'topic {topic}': users for topic, users in uses.items()}, problems)
 

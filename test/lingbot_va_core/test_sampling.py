@@ -88,7 +88,8 @@ def test_a_dead_reference_is_noticed_when_the_caller_gives_up() -> None:
     assert stamps(feed(sampler, [*both(0), (1, 80), (1, 160), (1, 240), (1, 320)])) == [0]
     held, missing = sampler.take(T0 + 160 * MS)
     assert (held.frames, held.held) == (((0, 0), (1, 80)), 1)
-    assert (missing.frames, missing.missing) == ((), (0,))
+    assert (missing.frames, missing.missing) == (((0, 0), (1, 160)), (0,))
+    assert missing.stamp_ns == missing.instant_ns
 
 
 def test_frames_are_repeated_for_so_many_instants_at_most() -> None:
@@ -97,7 +98,7 @@ def test_frames_are_repeated_for_so_many_instants_at_most() -> None:
     sets = feed(sampler, [*both(0), *((0, 80 * k) for k in range(1, 10))])
     assert [each.held for each in sets] == [0, 1, 1, 1, 1, 1, 1, 1]
     assert [each.missing for each in sets] == [(), (), (), (1,), (1,), (1,), (1,), (1,)]
-    assert all(each.frames == () for each in sets[3:])
+    assert [each.frames for each in sets[3:]] == [((0, 80 * k), (1, 0)) for k in range(3, 8)]
 
 
 def test_a_camera_that_comes_back_may_be_repeated_again() -> None:
@@ -105,6 +106,37 @@ def test_a_camera_that_comes_back_may_be_repeated_again() -> None:
     ask(sampler, *(80 * k for k in range(6)))
     sets = feed(sampler, [*both(0), (0, 80), *both(160), (0, 240), *both(320), (0, 400), (0, 480), (0, 560)])
     assert [(each.held, each.missing) for each in sets] == [(0, ()), (1, ())] * 3
+
+
+def test_a_camera_that_is_given_up_and_silent_is_not_waited_for_and_the_next_one_is_the_reference() -> None:
+    sampler = make(2, max_held=1)
+    ask(sampler, *(80 * k for k in range(9)))
+    arrivals = [*both(0), *((1, 80 * k) for k in range(1, 9))]
+    sets = [feed(sampler, [arrival]) for arrival in arrivals[:4]]
+    sets[3] += sampler.take(T0 + 160 * MS)  # the caller gives up on the reference
+    sets += [feed(sampler, [arrival]) for arrival in arrivals[4:]]
+    instants = [[(each.instant_ns - T0) // MS for each in taken] for taken in sets]
+    assert instants == [[], [0], [], [80, 160], [], [], [240], [320, 400, 480], [560], [640]]
+    assert [each.missing for taken in sets for each in taken] == [(), (), *[(0,)] * 7]
+
+
+def test_a_camera_that_is_given_up_comes_back_although_it_lags() -> None:
+    sampler = make(2, max_held=1)
+    ask(sampler, *(80 * k for k in range(14)))
+    lagging = [arrival for k in range(9, 17) for arrival in ((0, 80 * k), (1, 80 * (k - 1)))]
+    sets = feed(sampler, [*both(0), *((0, 80 * k) for k in range(1, 9)), *lagging])
+    assert [each.missing for each in sets] == [(), (), *[(1,)] * 8, *[()] * 4]
+
+
+def test_the_first_set_need_not_have_a_camera_that_is_silent_when_it_is_overdue() -> None:
+    for dead, alive in ((0, 1), (1, 0)):
+        sampler = make(2)
+        feed(sampler, [(dead, 0)])
+        sampler.begin(T0 + 500 * MS, complete=False)
+        assert feed(sampler, [(alive, 480), (alive, 560), (alive, 640)]) == []
+        [first] = sampler.take(T0 + 500 * MS)
+        assert (first.stamp_ns, first.missing) == (T0 + 560 * MS, (dead,))
+        assert first.frames[alive] == (alive, 560)
 
 
 def test_a_slower_camera_in_any_phase_is_not_missing() -> None:
@@ -168,7 +200,7 @@ def test_a_camera_that_never_came_is_missing() -> None:
     sampler = make(2)
     ask(sampler, 0)
     sets = feed(sampler, [(0, 80 * k) for k in range(4)])
-    assert [each.missing for each in sets] == [(1,)]
+    assert [(each.frames, each.missing) for each in sets] == [(((0, 0), None), (1,))]
 
 
 def test_memory_is_bounded() -> None:

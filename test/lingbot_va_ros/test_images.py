@@ -31,6 +31,27 @@ def test_grey_becomes_three_equal_channels():
     assert np.array_equal(to_rgb(message(RGB[..., 0], 'mono8')), np.repeat(RGB[..., :1], 3, axis=2))
 
 
+@pytest.mark.parametrize('big_endian', [False, True])
+@pytest.mark.parametrize(('encoding', 'pixels'), [('rgb16', RGB), ('bgr16', RGB[..., ::-1])])
+def test_sixteen_bits_become_eight(encoding, pixels, big_endian):
+    wide = (pixels.astype(np.uint16) * 257).astype('>u2' if big_endian else '<u2')
+    image = message(wide.view(np.uint8), encoding, padding=4)
+    image.is_bigendian = int(big_endian)
+    assert np.array_equal(to_rgb(image), RGB)
+
+
+@pytest.mark.parametrize(('encoding', 'order'), [
+    ('yuv422', (1, 0, 2, 0)), ('uyvy', (1, 0, 2, 0)), ('yuv422_yuy2', (0, 1, 0, 2)), ('yuyv', (0, 1, 0, 2))
+])  # fmt: skip
+def test_packed_colours_of_usb_cameras_are_unpacked(encoding, order):
+    colour = np.array([200, 120, 40])
+    bt601 = np.array([[65.738, 129.057, 25.064], [-37.945, -74.494, 112.439], [112.439, -94.154, -18.285]]) / 256
+    parts = np.rint(bt601 @ colour + (16, 128, 128)).astype(np.uint8)[list(order)]  # both pixels of a pair are equal
+    unpacked = to_rgb(message(np.tile(parts, (6, 4)), encoding, padding=8)).astype(int)
+    assert unpacked.shape == (6, 8, 3)
+    assert np.abs(unpacked - colour).max() <= 2
+
+
 def test_rgb_is_not_copied():
     image = message(RGB, 'rgb8')
     assert np.shares_memory(to_rgb(image), np.frombuffer(image.data, np.uint8))

@@ -1,19 +1,24 @@
 """The perception node alone, between cameras, a world model and an action node that the test plays."""
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import TransitionCallbackReturn
 from recorded_motion import MotionBag
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from support import Graph
 
 from lingbot_va_core.checkpoint import load_model
-from lingbot_va_core.robot import load_profile, profile_path
+from lingbot_va_core.robot import RobotProfile, load_profile, profile_path
 from lingbot_va_core.streaming import StreamingEncoder
 from lingbot_va_msgs.msg import Episode, ExecutedActions, LatentFrame
 from lingbot_va_ros import qos
@@ -22,6 +27,8 @@ from lingbot_va_ros.bag_motion import Span, read_motion, rgb
 from lingbot_va_ros.bringup import Bringup, BringupError
 from lingbot_va_ros.conversions import latent_array, to_ns, to_time
 from lingbot_va_ros.node_table import nodes
+from lingbot_va_ros.perception_node import PerceptionNode
+from lingbot_va_ros.recorded_topics import image_type
 
 PROFILE = load_profile('aloha')
 VIDEO_NS = PROFILE.clock.video_ns
@@ -32,13 +39,13 @@ PERCEPTION = [spec for spec in nodes(simulation=True) if spec.name == 'perceptio
 class Stage:
     """Cameras, announcements of episodes and reports of the motion; what the node sends is collected."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, profile: RobotProfile = PROFILE) -> None:
         self.graph = graph
         self.latents = graph.collect('latents', LatentFrame, qos.STREAM)
         self.diagnostics = graph.collect('/diagnostics', DiagnosticArray, qos.DIAGNOSTICS)
         self._sent = 0
         node = graph.node
-        self._cameras = [node.create_publisher(Image, camera.image_topic, qos.COMMAND) for camera in PROFILE.cameras]
+        self._cameras = [node.create_publisher(image_type(each), each.topic, qos.COMMAND) for each in profile.cameras]
         self._episodes = node.create_publisher(Episode, 'episode', qos.LATCHED)
         self._executed = node.create_publisher(ExecutedActions, 'executed_actions', qos.STREAM)
 
@@ -233,7 +240,7 @@ def test_cameras_that_never_came_or_stopped_are_named(stage: Stage) -> None:
 def test_an_image_of_another_size_is_refused_by_name(stage: Stage) -> None:
     stage.begin()
     stage.send(0, width=120, step=360)
-    stage.wait_for_problem('cam_high/image_raw sends 120x160 images', 'the profile aloha says 240x160')
+    stage.wait_for_problem('the image on cam_high/image_raw has 120x160 pixels, but the profile says 240x160')
     assert stage.latents == []
 
 
@@ -241,7 +248,7 @@ def test_an_image_of_another_size_is_refused_by_name(stage: Stage) -> None:
 def test_an_encoding_that_cannot_be_converted_is_refused_by_name(stage: Stage, encoding: str) -> None:
     stage.begin()
     stage.send(0, encoding=encoding)
-    stage.wait_for_problem(f"cam_high/image_raw sends images of encoding '{encoding}'", 'publish rgb8 or bgr8')
+    stage.wait_for_problem('the image on cam_high/image_raw cannot be converted to rgb8', encoding)
     assert stage.latents == []
     for frame in range(1, 3):
         stage.send(frame)
@@ -262,6 +269,7 @@ def test_a_lost_image_is_counted(stage: Stage) -> None:
         ({'preset': 'huge'}, 'huge'),
         ({'checkpoint': '/nowhere/at/all'}, '/nowhere/at/all'),
         ({'device': 'cuda:7'}, "device 'cuda:7' cannot be used"),
+        ({'synchronizer': 'message_filters', 'missing_camera': 'mask'}, 'gives whole sets or none; set missing_camera'),
     ],
 )
 def test_it_refuses_to_configure_what_it_cannot_do(parameters: dict[str, str], reason: str) -> None:
@@ -273,10 +281,118 @@ def test_it_refuses_to_configure_what_it_cannot_do(parameters: dict[str, str], r
     assert 'Traceback' not in '\n'.join(lines)
 
 
-def test_a_recording_gives_the_same_latents(stage: Stage, tmp_path: Path) -> None:
-    """Cameras with jitter, an image that is held, arms that pause: what is converted later is what was encoded."""
-    jitter = np.random.default_rng(1)
-    bag = MotionBag(tmp_path / 'bag', profile=profile_path('aloha').read_text())
+@contextmanager
+def active_node(*parameters: str) -> Iterator[PerceptionNode]:
+    """The node in this process, active; nothing spins it, the test calls what messages would."""
+    names = ('robot:=aloha', 'checkpoint:=none', *parameters)
+    rclpy.init(args=['--ros-args', *(part for name in names for part in ('-p', name))])
+    node = PerceptionNode()
+    try:
+        assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        yield node
+    finally:
+        node._halt()
+        node._release()
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+@pytest.mark.parametrize('rule', ['hold', 'mask'])
+def test_a_camera_that_fails_is_shown_as_the_rule_says_until_it_comes_back(graph: Graph, rule: str) -> None:
+    latents = graph.collect('latents', LatentFrame, qos.STREAM)
+    with active_node(f'missing_camera:={rule}', 'camera_timeout_s:=60.0') as node:
+        graph.wait_for(lambda: node._publisher.get_subscription_count(), what='the subscription')
+        start = node.get_clock().now().nanoseconds
+        episode = Episode(episode=1, task=1)
+        episode.header.stamp = to_time(start)
+        node._on_episode(episode)
+        for index in range(1, 4):
+            stamps = [to_time(start + (4 * index - 3 + i) * VIDEO_NS) for i in range(4)]
+            node._on_executed(ExecutedActions(episode=1, latent_index=index, video_stamps=stamps))
+        for frame in range(15):
+            for camera in range(3):
+                if camera == 1 and 2 < frame < 11:
+                    continue
+                message = image(frame, camera)
+                message.header.stamp = to_time(start + frame * VIDEO_NS)
+                node._on_image(camera, message)
+        graph.wait_for(lambda: len(latents) == 4, what='four latent frames')
+        assert (node._counts['images_held'], node._counts['images_masked']) == (8, 6 if rule == 'mask' else 0)
+
+    def view(frame: int, camera: int) -> np.ndarray:
+        if camera != 1 or frame <= 2 or frame >= 11:
+            return pixels(frame, camera)
+        return pixels(2, 1) if rule == 'hold' or frame <= 4 else np.full_like(pixels(0, 1), 128)
+
+    model = load_model(None, 'tiny', PROFILE, seed=0)
+    encoder = StreamingEncoder(model.vae, model.config.rollout, 3)
+    for message, clip in zip(latents, [range(1), range(1, 5), range(5, 9), range(9, 13)], strict=True):
+        expected = encoder.encode([[view(frame, camera) for camera in range(3)] for frame in clip])[0].numpy()
+        np.testing.assert_allclose(latent_array(message), expected, rtol=2e-3, atol=2e-3)
+        assert not message.missing
+
+
+@pytest.mark.parametrize('rule', ['hold', 'mask'])
+def test_without_any_camera_a_latent_frame_is_missing_whatever_the_rule(graph: Graph, rule: str) -> None:
+    latents = graph.collect('latents', LatentFrame, qos.STREAM)
+    with active_node(f'missing_camera:={rule}') as node:
+        graph.wait_for(lambda: node._publisher.get_subscription_count(), what='the subscription')
+        for camera in range(3):
+            node._on_image(camera, image(0, camera))
+        episode = Episode(episode=1, task=1)
+        episode.header.stamp = to_time(T0)
+        node._on_episode(episode)
+        stamps = [to_time(T0 + frame * VIDEO_NS) for frame in range(1, 5)]
+        node._on_executed(ExecutedActions(episode=1, latent_index=1, video_stamps=stamps))
+        graph.wait_for(lambda: len(latents) == 2, what='two latent frames')
+    assert [each.missing for each in latents] == [False, True]
+
+
+FRAMED = {
+    'cam_high': 'crop: [8, 0, 224, 160], resize: [112, 80]',
+    'cam_left_wrist': 'rectify: true, crop: [16, 8, 200, 150]',
+    'cam_right_wrist': 'transport: compressed',
+}
+
+
+def framed_profile(folder: Path) -> Path:
+    """A profile of aloha whose cameras are cropped, resized, rectified and compressed."""
+    text = profile_path('aloha').read_text()
+    for name, framing in FRAMED.items():
+        text = re.sub(rf'^(  {name}: *{{.*)}}$', rf'\1, {framing}}}', text, flags=re.MULTILINE)
+    (folder / 'framed.yaml').write_text(text)
+    return folder / 'framed.yaml'
+
+
+def lens(at_ns: int) -> CameraInfo:
+    """A calibration of the left wrist."""
+    matrix = [200.0, 0.0, 119.5, 0.0, 200.0, 79.5, 0.0, 0.0, 1.0]
+    info = CameraInfo(width=240, height=160, distortion_model='plumb_bob', d=[-0.2, 0.05, 0.0, 0.0, 0.0], k=matrix)
+    info.header.stamp = to_time(at_ns)
+    return info
+
+
+def jpeg(frame: int, camera: int) -> CompressedImage:
+    return CompressedImage(format='jpeg', data=cv2.imencode('.jpg', pixels(frame, camera)[..., ::-1])[1].tobytes())
+
+
+def test_a_recording_gives_the_same_latents(graph: Graph, tmp_path: Path) -> None:
+    """Framed cameras with jitter, an image that is held, arms that pause: what is converted is what was encoded."""
+    path = framed_profile(tmp_path)
+    stage = Stage(graph, load_profile(str(path)))
+    with Bringup(PERCEPTION, {'robot': str(path), 'checkpoint': 'none'}, log=lambda line: None):
+        stage.ready()
+        record_and_convert(stage, path, tmp_path)
+
+
+def record_and_convert(stage: Stage, path: Path, tmp_path: Path) -> None:
+    profile, jitter = load_profile(str(path)), np.random.default_rng(1)
+    bag = MotionBag(tmp_path / 'bag', profile=path.read_text())
+    infos = stage.graph.node.create_publisher(CameraInfo, profile.cameras[1].info_topic, qos.COMMAND)
+    stage.graph.wait_for(infos.get_subscription_count, what='the subscription of the calibration')
+    infos.publish(lens(T0))
+    assert infos.wait_for_all_acked()
+    bag.sent(f'/{profile.cameras[1].info_topic}', T0 + 3 * VIDEO_NS, lens(T0))  # behind some images
     stage.begin(1)
     start = Episode(episode=1, task=1, instruction='look')
     start.header.stamp = to_time(T0)
@@ -286,12 +402,12 @@ def test_a_recording_gives_the_same_latents(stage: Stage, tmp_path: Path) -> Non
         for camera in range(3):
             if frame == 6 and camera == 1:
                 continue  # held
-            message = image(frame, camera)
+            message = jpeg(frame, camera) if camera == 2 else image(frame, camera)
             at = T0 + frame * VIDEO_NS + int(jitter.integers(0, 20_000_000))
             message.header.stamp = to_time(at)
             stage._cameras[camera].publish(message)
             assert stage._cameras[camera].wait_for_all_acked()
-            bag.sent(f'/{PROFILE.cameras[camera].image_topic}', at, message)
+            bag.sent(f'/{profile.cameras[camera].topic}', at, message)
         stage._sent += 2 if frame == 6 else 3
         if frame % 4 == 0:  # the node's queues hold five
             stage.graph.wait_for(lambda: int(stage.health().images_received) == stage._sent, what='the images')
@@ -314,10 +430,11 @@ def test_a_recording_gives_the_same_latents(stage: Stage, tmp_path: Path) -> Non
     model = load_model(None, 'tiny', PROFILE, 0)
     encoder = StreamingEncoder(model.vae, model.config.rollout, 3)
     with Bag(bag.close()) as opened:
-        topics = [camera.image_topic for camera in PROFILE.cameras]
-        rows = [row for _, row in read_motion(opened, PROFILE, [Span(T0, episode=1)])]
+        topics = [camera.topic for camera in profile.cameras]
+        rows = [row for _, row in read_motion(opened, profile, [Span(T0, episode=1)])]
         assert [row.held for row in rows] == [0] * 6 + [1] + [0] * 6
-        images = [[rgb(opened, PROFILE, topics[i], i, *frame) for i, frame in enumerate(row.frames)] for row in rows]
+        images = [[rgb(opened, profile, topics[i], i, *frame) for i, frame in enumerate(row.frames)] for row in rows]
+    assert [image.shape for image in images[0]] == [(80, 112, 3), (150, 200, 3), (160, 240, 3)]
     for index, published in enumerate(stage.latents):
         group = rows[:1] if index == 0 else rows[4 * index - 3 : 4 * index + 1]
         frames = images[:1] if index == 0 else images[4 * index - 3 : 4 * index + 1]

@@ -75,6 +75,19 @@ def test_everything_that_a_profile_can_say_is_read() -> None:
     assert (profile.kinematics.joint_name('left_0'), profile.kinematics.joint_name('left_1')) == ('shoulder', 'left_1')
 
 
+def test_cameras_say_what_of_their_images_becomes_data() -> None:
+    changed = document()
+    changed['cameras']['head'] |= {'width': 640, 'height': 480}
+    [plain] = parse(changed).cameras
+    assert (plain.topic, plain.view_size) == (plain.image_topic, (640, 480))
+    changed['cameras']['head'] |= {'rectify': True, 'crop': [80, 0, 480, 480], 'transport': 'compressed'}
+    [cut] = parse(changed).cameras
+    assert (cut.topic, cut.rectify, cut.crop) == (f'{cut.image_topic}/compressed', True, (80, 0, 480, 480))
+    assert cut.view_size == (480, 480)
+    changed['cameras']['head']['resize'] = [240, 240]
+    assert parse(changed).cameras[0].view_size == (240, 240)
+
+
 def put(path: str, value: object) -> Callable[[dict], None]:
     """A change of the field at a dotted path."""
 
@@ -183,6 +196,11 @@ MISTAKES = {
     'layout': (put('camera_layout', 'mosaic'), "camera_layout is 'mosaic'; it must be one of width, tshape"),
     'too few cameras': (put('camera_layout', 'tshape'), 'camera_layout tshape takes 3 cameras, but the profile list'),
     'tiny camera': (put('cameras.head.width', 4), 'cameras.head.width is 4; it must be a whole number from 16 to 4096'),
+    'crop outside': (put('cameras.head.crop', [600, 0, 100, 100]), r'head.crop is \[600, 0, 100, 100\]; x, y, width'),
+    'crop too small': (put('cameras.head.crop', [0, 0, 8, 100]), 'must lie within 64 x 48 pixels and be 16 wide an'),
+    'crop of floats': (put('cameras.head.crop', [0, 0, 20.5, 100]), 'it must be a list of 4 whole numbers: x, y, widt'),
+    'larger': (put('cameras.head.resize', [1280, 480]), r'resize is \[1280, 480\], larger than what is there, 64 x'),
+    'transport': (put('cameras.head.transport', 'theora'), "transport is 'theora'; it must be one of raw, compressed"),
     'image twice': (put('cameras.back', dict(CAMERA)), 'topic c/image is used more than once: cameras.head.image, c'),
 }  # fmt: skip
 

@@ -38,6 +38,17 @@ def test_an_arm_that_is_led_by_a_pose_is_described(tmp_path: Path, capsys: pytes
     assert 'in openarm_right_base_link, not in the action' in printed
 
 
+def test_what_becomes_of_images_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path, text = tmp_path / 'framed.yaml', profile_path('openarm').read_text()
+    framing = 'height: 160, transport: compressed, rectify: true, crop: [40, 0, 160, 160], resize: [80, 80]}'
+    path.write_text(text.replace('height: 160}', framing, 1))
+    assert cli.main(['info', '--robot', str(path), '--json', str(tmp_path / 'robot.json')]) == 0
+    shown = next(line for line in capsys.readouterr().out.splitlines() if '  cam_high ' in line)
+    assert '240 x 160  cam_high/image_raw/compressed, ' in shown
+    assert shown.endswith(', rectified, cut to 160 x 160 at (40, 0), resized to 80 x 80')
+    assert json.loads((tmp_path / 'robot.json').read_text())['cameras'][0]['crop'] == [40, 0, 160, 160]
+
+
 def test_every_mistake_is_named_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path, file = tmp_path / 'wrong.yaml', tmp_path / 'robot.json'
     text = profile_path('openarm').read_text()
