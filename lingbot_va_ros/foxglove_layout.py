@@ -65,7 +65,7 @@ def foxglove_layout(
         add('RawMessages', 'status', 'world model', {'topicPath': resolve('status'), 'diffEnabled': False}),
     ]
     rows = [
-        images('camera', lambda camera: camera.image_topic),
+        images('camera', lambda camera: camera.topic),
         images('imagined', imagined_topic),
         _split('row', joints),
         add('StateTransitions', 'chunks', 'chunk boundaries and states', {'paths': states, 'isSynced': True}),

@@ -39,7 +39,9 @@ def write_foxglove(
         BagReadError: the recording cannot be read.
     """
     names = next((list(message.name) for _, _, message in bag.messages(profile.joint_states_topic)), None)
-    write_json(folder / LAYOUT, foxglove_layout(profile, bag.resolve, names))
+    images = {camera.topic: bag.image_topic(camera) or camera.topic for camera in profile.cameras}
+    layout = foxglove_layout(profile, lambda topic: bag.resolve(images.get(topic, topic)), names)
+    write_json(folder / LAYOUT, layout)
     say(f'{folder / LAYOUT}: choose "Import from file" among the layouts of Foxglove')
     model = decodable_model(bag, profile, device, say)
     if model is not None:

@@ -9,7 +9,7 @@ from lingbot_va_ros import viewer
 from lingbot_va_ros.atomic import replaced
 from lingbot_va_ros.bag import Bag, BagReadError
 from lingbot_va_ros.imagined_video import decodable_model, imagined_frames
-from lingbot_va_ros.rerun_scene import RerunScene, blueprint
+from lingbot_va_ros.rerun_scene import RerunScene
 
 MEMORY = '75%'  # of the machine's: all of a recording is to be seen
 
@@ -35,8 +35,9 @@ def view(bag: Bag, profile: RobotProfile, device: str | None, say: Callable[[str
         raise ViewError(f'no view: {reason}; --rrd and --foxglove write files')
     with viewer.window(MEMORY) as (process, address):
         stream = _stream()
-        stream.connect_grpc(address, default_blueprint=blueprint(profile))
+        stream.connect_grpc(address)
         _fill(stream, bag, profile, device, say)
+        stream.disconnect()  # the window keeps what it has
         process.wait()
 
 
@@ -46,7 +47,7 @@ def write_rrd(bag: Bag, profile: RobotProfile, device: str | None, path: Path, s
         raise ViewError(f'no file for Rerun: {reason}')
     with replaced(path) as temporary:
         stream = _stream()
-        stream.save(temporary, default_blueprint=blueprint(profile))
+        stream.save(temporary)
         _fill(stream, bag, profile, device, say)
         stream.disconnect()
     say(f'{path}: open it with `rerun {path}`')

@@ -27,7 +27,7 @@ class RerunScene:
     """
 
     def __init__(self, stream: Any, profile: RobotProfile, compress: bool) -> None:
-        """Describe the curves.
+        """Lay the window out, and describe the curves.
 
         Args:
             stream: a rerun.RecordingStream.
@@ -49,6 +49,9 @@ class RerunScene:
             for topic, place in ((camera.image_topic, 'cameras'), (imagined_topic(camera), 'imagined')):
                 show = self._image_handler(f'{place}/{camera.name}')
                 self.handlers |= {topic: show, f'{topic}/compressed': show}
+        stream.send_blueprint(
+            _blueprint(profile)
+        )  # in place of one that the window remembers, of another robot perhaps
         self._describe()
 
     def imagined(self, stamp_ns: int, images: list[np.ndarray]) -> None:
@@ -159,7 +162,7 @@ class RerunScene:
         self._stream.log('status', rr.TextLog(f'{progress}: {message.instruction or "no instruction"}'))
 
 
-def blueprint(profile: RobotProfile) -> Any:
+def _blueprint(profile: RobotProfile) -> Any:
     """Lay the window out: cameras, what was imagined for them, each arm's joints, and the world model in numbers."""
     from rerun import blueprint as rrb
 

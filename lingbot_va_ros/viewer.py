@@ -71,11 +71,11 @@ def _show(robot: str, namespace: str, process: subprocess.Popen, address: str) -
 
     from lingbot_va_core.robot import load_profile
     from lingbot_va_ros.recorded_topics import recorded_topics
-    from lingbot_va_ros.rerun_scene import RerunScene, blueprint
+    from lingbot_va_ros.rerun_scene import RerunScene
 
     profile = load_profile(robot)
     stream = rr.RecordingStream(APPLICATION)
-    stream.connect_grpc(address, default_blueprint=blueprint(profile))
+    stream.connect_grpc(address)
     handlers = RerunScene(stream, profile, compress=False).handlers
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=rclpy.SignalHandlerOptions.NO)

@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 from driven_episode import drive
 from PIL import Image
-from recorded_episode import ORIGIN, PROFILE, Chunk, RecordedEpisode, picture
+from recorded_episode import ORIGIN, PROFILE, Chunk, RecordedEpisode, picture, time
+from sensor_msgs.msg import JointState
 
 from lingbot_va_core.robot import RobotProfile, load_profile, robot_names
+from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, PredictionError, Status
 from lingbot_va_ros import cli, viewer
 from lingbot_va_ros.bag import Bag, nanoseconds
+from lingbot_va_ros.bag_topics import COMPRESSED, IMAGE
 from lingbot_va_ros.foxglove_layout import foxglove_layout
 from lingbot_va_ros.images import to_rgb
+from lingbot_va_ros.imagined_images import image_message
 from lingbot_va_ros.imagined_video import imagined_frames
 from lingbot_va_ros.recorded_model import load_noted_model
 from lingbot_va_ros.recorded_topics import RecordedTopic, imagined_topic, recorded_topics
+from lingbot_va_ros.rerun_scene import RerunScene
 
 LAYOUTS = Path(__file__).resolve().parents[2] / 'config' / 'foxglove'
 CHUNKS = 3
@@ -79,6 +84,35 @@ def test_the_file_for_rerun_has_all_that_the_bag_has(bag: Path, tmp_path: Path) 
     assert [float(value.item()) for _, value in shown['prediction/error']] == pytest.approx(errors)
     assert len(shown['imagined/cam_high']) == 4 * (2 * CHUNKS - 1)
     assert len(shown['chunk/latency']) == CHUNKS and shown['status']
+
+
+def test_messages_of_a_running_graph_are_shown_likewise(tmp_path: Path) -> None:
+    rerun = pytest.importorskip('rerun')
+    stream = rerun.RecordingStream('test')
+    stream.save(tmp_path / 'live.rrd')
+    scene = RerunScene(stream, PROFILE, compress=False)
+    values = np.arange(30, dtype=np.float32)
+    joints = {'name': [joint.name for joint in PROFILE.joints], 'position': [0.5] * len(PROFILE.joints)}
+    messages = {
+        'command': DualArmCommand(values=values, action_index=0),
+        PROFILE.joint_states_topic: JointState(**joints),
+        'action_chunk': ActionChunk(latency_ms=250.0),
+        'prediction_error': PredictionError(error=0.25),
+        'status': Status(state=Status.PREDICTING),
+        PROFILE.cameras[0].image_topic: image_message(picture(0, 0), ORIGIN, 'camera'),
+        imagined_topic(PROFILE.cameras[0]): image_message(picture(1, 0), ORIGIN, 'camera'),
+    }
+    for topic, message in messages.items():
+        message.header.stamp = time(ORIGIN)
+        scene.handlers[topic](message)
+    stream.disconnect()
+    shown = rows(tmp_path / 'live.rrd')
+    assert all(at == ORIGIN for entries in shown.values() for at, _ in entries)
+    assert shown['joints/right/command'][0][1].tolist() == values[list(PROFILE.arms[1].channels)].tolist()
+    assert shown['joints/right/measured'][0][1].tolist() == [0.5] * len(PROFILE.arms[1].joints)
+    assert shown['chunk/latency'][0][1].item() == 250.0 and shown['prediction/error'][0][1].item() == 0.25
+    assert {'status', 'cameras/cam_high', 'imagined/cam_high'} <= set(shown)
+    assert set(messages) <= {topic.name for topic in recorded_topics(PROFILE, imagined_video=True)}, 'not subscribed to'
 
 
 def test_what_is_missing_is_told_and_the_rest_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -146,10 +180,11 @@ def test_every_topic_of_a_layout_is_recorded_with_the_type_that_its_panel_shows(
     layout = json.loads((LAYOUTS / f'{robot}.json').read_text())
     panels = referenced(layout)
     assert sorted(panels_in(layout['layout'])) == sorted(layout['configById'])
-    assert panels['Image'] == [f'/{each.image_topic.lstrip("/")}' for each in profile.cameras] + [
-        f'/{imagined_topic(each)}' for each in profile.cameras
-    ]
-    assert {topics[name].type_name for name in panels['Image']} == {'sensor_msgs/msg/Image'}
+    cameras, imagined = np.split(np.array(panels['Image']), 2)
+    assert cameras.tolist() == [f'/{each.topic.lstrip("/")}' for each in profile.cameras]
+    assert imagined.tolist() == [f'/{imagined_topic(each)}' for each in profile.cameras]
+    assert {topics[name].type_name for name in cameras} <= {IMAGE, COMPRESSED}
+    assert {topics[name].type_name for name in imagined} == {IMAGE}
     assert [topics[name].type_name for name in panels['DiagnosticSummary']] == ['diagnostic_msgs/msg/DiagnosticArray']
     assert [topics[name].type_name for name in panels['RawMessages']] == ['lingbot_va_msgs/msg/Status']
     for path in (*panels['Plot'], *panels['StateTransitions']):
