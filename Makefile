@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := setup
 .DELETE_ON_ERROR:
-.PHONY: setup system demo test bench results lint clean
+.PHONY: setup system demo test bench results docs lint clean
 
 setup: $(STAMPS)/package
 
@@ -36,6 +36,10 @@ bench: setup
 results: setup
 	$(VENV)/bin/lingbot-va results --page docs/results.md $(ARGS)
 
+# The pages as a site, out/site/index.html. A link to nothing is an error.
+docs: setup
+	$(VENV)/bin/mkdocs build --strict $(ARGS)
+
 lint: $(STAMPS)/requirements
 	$(VENV)/bin/ruff check $(ARGS)
 
@@ -51,8 +55,8 @@ $(STAMPS)/venv:
 	$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(@D) && touch $@
 
-$(STAMPS)/requirements: requirements.txt requirements-dev.txt | $(STAMPS)/venv
-	$(VENV)/bin/pip install --quiet -r requirements.txt -r requirements-dev.txt
+$(STAMPS)/requirements: requirements.txt requirements-dev.txt requirements-docs.txt | $(STAMPS)/venv
+	$(VENV)/bin/pip install --quiet -r requirements.txt -r requirements-dev.txt -r requirements-docs.txt
 	@touch $@
 
 # rosidl generates and compiles the messages, about a minute.

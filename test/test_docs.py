@@ -1,10 +1,13 @@
 """The pages say what the code has."""
 
 import ast
+import html
 import re
 from pathlib import Path
 
 import pytest
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
 
 from lingbot_va_ros.action_node import ActionNode
 from lingbot_va_ros.cli import COMMANDS
@@ -36,6 +39,17 @@ def test_every_parameter_of_a_node_is_documented(name: str, node: type[ManagedNo
     documented = set(re.findall(r'^\| `(\w+)` \|', section(*place), re.MULTILINE))
     assert own <= documented
     assert documented - own <= {'instruction'}  # sim_bridge declares it by hand: its default depends on the task
+
+
+@pytest.mark.parametrize('name', ['perception', 'world_model', 'sim_bridge'])
+def test_documented_defaults_are_the_nodes_own(name: str) -> None:
+    rows = re.findall(r'^\| `(\w+)` \| ([^|]*) \|', section('docs/nodes.md', name), re.MULTILINE)
+    documented = {own: '' if default == 'empty' else default.strip('` ') for own, default in rows}
+    for own in NODES[name].PARAMETERS:
+        if own.name in documented:
+            text = documented[own.name]
+            value = text == 'true' if isinstance(own.default, bool) else type(own.default)(text)
+            assert value == own.default, own.name
 
 
 def test_ranges_and_what_is_live_are_documented() -> None:
@@ -79,3 +93,37 @@ def test_what_troubleshooting_quotes_is_what_the_code_says() -> None:
     pieces = {piece.strip() for quote in quotes for piece in quote.split('…')}
     assert [piece for piece in pieces if not any(piece in text for text in texts)] == []
     assert len(quotes) > 10
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All pages as a site, where a page without a place, or a link to nothing, is an error."""
+    folder = tmp_path_factory.mktemp('site')
+    config = load_config(str(ROOT / 'mkdocs.yml'), site_dir=str(folder), strict=True)
+    build(config)
+    return folder
+
+
+def text_of(page: Path) -> str:
+    return html.unescape(re.sub(r'<[^>]+>', ' ', page.read_text()))
+
+
+def test_the_site_has_every_page_and_the_readme(site: Path) -> None:
+    names = {path.stem for path in (ROOT / 'docs').glob('*.md')}
+    assert names <= {path.stem for path in site.glob('*.html')}
+    assert 'What runs' in text_of(site / 'index.html')
+
+
+@pytest.mark.parametrize(('name', 'node'), NODES.items())
+def test_the_site_has_a_page_of_each_node_with_all_of_its_parameters(
+    name: str, node: type[ManagedNode], site: Path
+) -> None:
+    page = text_of(site / 'nodes' / f'{name}.html')
+    for parameter in node.PARAMETERS:
+        assert f' {parameter.name} ' in page
+        assert parameter.description in page
+
+
+def test_the_site_can_be_read_without_a_network(site: Path) -> None:
+    loads = re.compile(r'<(?:script|link|img)[^>]*?(?:src|href)="(?:https?:)?//([^"]*)"')
+    assert [(page.name, found) for page in site.rglob('*.html') for found in loads.findall(page.read_text())] == []
