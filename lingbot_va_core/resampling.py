@@ -15,7 +15,8 @@ CAMERA_TIMEOUT_NS = NANOSECONDS // 2  # perception's default: a silent camera is
 MAX_HELD = 2  # perception's default: so many instants in a row may repeat an image
 MAX_JOINT_GAP_NS = NANOSECONDS // 5  # measured positions are not interpolated over more
 HISTORY_NS = 10 * NANOSECONDS  # of joints; cameras keep as many images as perception
-SETTLE_NS = NANOSECONDS // 5  # a command that is received so late still counts at its stamp
+SETTLE_NS = NANOSECONDS // 5  # a sample that comes so late still counts at its stamp
+FOLD_NS = 2 * NANOSECONDS  # commands are kept so long while no frame is asked for; no first frame is so old
 
 
 class CutError(Exception):
@@ -39,6 +40,7 @@ class Row:
         states: measured joints, float64 [steps, joints], the last one at the frame; [1, joints] at the first frame.
         actions: universal, float32 [steps, 30], of a motion that was reported; None at the first frame.
         commands: joints as `states`, where the motion is that of commands; nan for those that need none.
+        track: at a first frame of such motion, all that was commanded until then.
     """
 
     instant_ns: int
@@ -49,6 +51,7 @@ class Row:
     states: np.ndarray
     actions: np.ndarray | None = None
     commands: np.ndarray | None = None
+    track: CommandTrack | None = None
 
 
 class Resampler:
@@ -59,7 +62,7 @@ class Resampler:
         period_ns: video period.
         commanded: bool [joints], those that must be commanded where the motion is that of commands; None where it is
             reported with `ask`.
-        initial: joints [joints] that are commanded before the first command comes.
+        initial: what was commanded before.
     """
 
     def __init__(
@@ -68,12 +71,12 @@ class Resampler:
         period_ns: int,
         joints: Sequence[str],
         commanded: np.ndarray | None = None,
-        initial: np.ndarray | None = None,
+        initial: CommandTrack | None = None,
     ) -> None:
         self._camera_names, self._joint_names, self._commanded = list(cameras), list(joints), commanded
         self._sampler = FrameSampler(len(cameras), period_ns, MAX_HELD)
         self.joints = JointTrack(len(joints), MAX_JOINT_GAP_NS, HISTORY_NS)
-        self.commands = CommandTrack(len(joints), initial)
+        self.commands = CommandTrack(len(joints)) if initial is None else initial.copy()
         self._due: deque[tuple[tuple[int, ...], np.ndarray | None]] = deque()
         self._sampled: deque[FrameSet] = deque()
         self._beginning = False
@@ -110,6 +113,11 @@ class Resampler:
         self._due.append((steps, actions))
         self._sampler.ask(steps[-1:])
 
+    def fold(self, now_ns: int) -> None:
+        """Let commands come into force that no frame will be asked for before, so that they do not pile up."""
+        if not self._due and not self._sampled:
+            self.commands.at(now_ns - FOLD_NS)
+
     def take(self, now_ns: int, end: bool = False) -> list[Row]:
         """Return the frames that are complete at `now_ns`, the newest stamp; with `end` nothing more will come.
 
@@ -139,7 +147,8 @@ class Resampler:
             names = ', '.join(self._camera_names[camera] for camera in frames.missing)
             raise CutError(frames.instant_ns, f'no image of {names} near more than {MAX_HELD} video frames in a row')
         steps, actions = ((frames.instant_ns,), None) if self._beginning else self._due[0]
-        states = np.stack([self.joints.at(instant) for instant in steps])
+        early = self._commanded is None  # a report says when it began; commands may begin a little later
+        states = np.stack([self.joints.at(instant, early) for instant in steps])
         self._require(frames.instant_ns, states, np.ones(len(self._joint_names), dtype=bool), 'measured position')
         commands = None
         if self._commanded is not None:
@@ -148,7 +157,10 @@ class Resampler:
         first, self._beginning = self._beginning, False
         if not first:
             self._due.popleft()
-        return Row(frames.instant_ns, first, frames.stamp_ns, frames.frames, frames.held, states, actions, commands)
+        track = self.commands.copy() if first and commands is not None else None
+        return Row(
+            frames.instant_ns, first, frames.stamp_ns, frames.frames, frames.held, states, actions, commands, track
+        )
 
     def _require(self, instant_ns: int, values: np.ndarray, wanted: np.ndarray, what: str) -> None:
         lacking = wanted & ~np.isfinite(values).all(axis=0)

@@ -2,9 +2,11 @@
 
 import heapq
 from collections import deque
-from itertools import count
+from copy import deepcopy
 
 import numpy as np
+
+NEVER = -(2**63)
 
 
 class JointTrack:
@@ -35,8 +37,11 @@ class JointTrack:
         """Whether later samples cannot change what `at` returns."""
         return bool(self._sources) and all(samples[-1][0] >= instant_ns for samples in self._sources.values())
 
-    def at(self, instant_ns: int) -> np.ndarray:
-        """Return positions, float64 [joints], nan where there is no sample on both sides that is near enough."""
+    def at(self, instant_ns: int, early: bool = False) -> np.ndarray:
+        """Return positions, float64 [joints], nan where there is no sample on both sides that is near enough.
+
+        With `early`, the first sample of all stands also for what was a little before it.
+        """
         positions = np.full(self._joints, np.nan)
         for columns, samples in self._sources.items():
             later = None
@@ -50,6 +55,9 @@ class JointTrack:
                     share = (instant_ns - stamp) / (later[0] - stamp)
                     positions[list(columns)] = values + share * (later[1] - values)
                 break
+            else:
+                if early and later is not None and later[0] - instant_ns <= self._max_gap:
+                    positions[list(columns)] = later[1]
         return positions
 
 
@@ -59,24 +67,42 @@ class CommandTrack:
     From where the command stood when a trajectory begins it goes linearly through the points, and holds at the last
     one, as a joint trajectory controller does. A single position is a trajectory of one point that is due at once.
     Instants must be asked for in increasing order, when everything that begins before them was pushed.
+
+    Attributes:
+        late: trajectories that were pushed when a later instant had been asked for already.
     """
 
-    def __init__(self, joints: int, initial: np.ndarray | None = None) -> None:
-        """Begin with positions [joints] that are in force already, nan where none is known."""
-        self._value = np.full(joints, np.nan) if initial is None else np.array(initial, dtype=np.float64)
+    def __init__(self, joints: int) -> None:
+        self._value = np.full(joints, np.nan)
         self._pending: list[tuple[int, int, _Trajectory]] = []
-        self._number = count()
+        self._pushed = 0
         self._running: list[_Trajectory] = []
+        self._asked_ns = self._known_ns = NEVER
+        self.late = 0
+
+    def copy(self) -> 'CommandTrack':
+        """Return a track that goes on from the instant last asked for; what began before it need not be pushed again.
+
+        If it is pushed again, it is ignored.
+        """
+        other = deepcopy(self)
+        other._known_ns = self._asked_ns
+        return other
 
     def restart(self) -> None:
         """Forget all trajectories, as when the clock has jumped; what was last asked for stays in force."""
         self._pending.clear()
         self._running.clear()
+        self._asked_ns = self._known_ns = NEVER
 
     def push(self, start_ns: int, columns: tuple[int, ...], times_ns: np.ndarray, positions: np.ndarray) -> None:
         """Add a trajectory of the joints in `columns`: points [n, columns] due `times_ns` [n] after its start."""
+        if start_ns <= self._known_ns:
+            return
+        self.late += start_ns < self._asked_ns
+        self._pushed += 1
         trajectory = _Trajectory(start_ns, np.array(columns), times_ns, positions)
-        heapq.heappush(self._pending, (start_ns, next(self._number), trajectory))
+        heapq.heappush(self._pending, (start_ns, self._pushed, trajectory))
 
     def at(self, instant_ns: int) -> np.ndarray:
         """Return what is in force, float64 [joints]; nan for joints that nothing was commanded to yet."""
@@ -88,6 +114,7 @@ class CommandTrack:
             self._running = [each for each in self._running if not replaced.issuperset(each.columns.tolist())]
             self._running.append(trajectory)
         self._evaluate(instant_ns)
+        self._asked_ns = instant_ns
         return self._value.copy()
 
     def _evaluate(self, instant_ns: int) -> None:

@@ -9,12 +9,14 @@ from lingbot_va_core.datasets.layout import latent_frames
 from lingbot_va_core.resampling import Row
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_ros.bag import Bag, BagReadError, instant, nanoseconds
-from lingbot_va_ros.bag_motion import Cut, Span, read_motion
+from lingbot_va_ros.bag_motion import Cut, MotionReader, Span
+from lingbot_va_ros.bag_order import ALWAYS, WAIT_NS
 from lingbot_va_ros.bag_topics import find_topics
 from lingbot_va_ros.recording_events import TOPIC as EVENTS
-from lingbot_va_ros.recording_events import RecordedEpisode, RecordingEventError, recorded_episodes
+from lingbot_va_ros.recording_events import RecordedEpisode, RecordedEpisodes, RecordingEventError
 
-MARGIN_NS = NANOSECONDS  # of log times, before the first image of a part
+NOTHING = 'there is no instant with an image of every camera, measured joints and actions'
+MARGIN_NS = WAIT_NS + NANOSECONDS  # of log times, before the first image of a part
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,23 @@ class BagPlan:
 class _Stretch:
     """A span and what is known about it before its data is read."""
 
+    name: str
     span: Span
     instruction: str
     success: bool | None
     attributes: dict
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """An episode of the recorder, and the log times within which it lies."""
+
+    episode: RecordedEpisode
+    begin_ns: int
+    end_ns: int = ALWAYS
+
+    def __str__(self) -> str:
+        return f'episode {self.episode.number} of the recording'
 
 
 def plan_bag(bag: Bag, profile: RobotProfile, instruction: str | None = None) -> BagPlan:
@@ -79,79 +94,104 @@ def plan_bag(bag: Bag, profile: RobotProfile, instruction: str | None = None) ->
     plan = BagPlan(teleoperated=teleoperated)
     marks = _marks(bag)
     for mark in marks:
-        if not mark.kept:
-            plan.notes.append(f'{bag.path}: episode {mark.number} of the recording was discarded, and is left out')
+        if not mark.episode.kept:
+            plan.notes.append(f'{bag.path}: {mark} was discarded, and is left out')
     if teleoperated:
         stretches = list(_marked(bag, marks, instruction))
     else:
         stretches = list(_announced(bag, marks, instruction, plan.notes))
     known = {id(stretch.span): stretch for stretch in stretches}
+    found: set[int] = set()
     current: _Growing | None = None
-    resumed = 0
-    for span, item in read_motion(bag, profile, [stretch.span for stretch in stretches]):
+    reader = MotionReader(bag, profile, [stretch.span for stretch in stretches])
+    for span, item in reader.read():
+        found.add(id(span))
         if isinstance(item, Cut):
-            resumed = max(resumed, item.resumed_ns)
             plan.notes.append(f'{bag.path}: {item.reason} at {instant(item.instant_ns)}; the episode is cut there')
         elif item.first:
             _keep(plan, current)
-            current = _Growing(bag.path, known[id(span)], item, resumed)
+            current = _Growing(bag.path, known[id(span)], item, reader.resumed_ns)
         else:
             current.add(item)
     _keep(plan, current)
+    plan.notes.extend(
+        f'{bag.path}: {stretch.name}: {NOTHING}, and it is left out'
+        for stretch in stretches
+        if stretch.attributes and id(stretch.span) not in found
+    )
+    if reader.late_commands:
+        plan.notes.append(
+            f'{bag.path}: {reader.late_commands} commands were received more than {WAIT_NS / NANOSECONDS:g} s after '
+            'their stamp; they count from then on'
+        )
     if not plan.parts:
-        why = '' if plan.notes else ': there is no instant with an image of every camera, measured joints and actions'
+        why = '' if plan.notes else f': {NOTHING}'
         plan.notes.append(f'{bag.path} holds no episode of at least one latent frame{why}')
     return plan
 
 
-def _marks(bag: Bag) -> list[RecordedEpisode]:
+def _marks(bag: Bag) -> list[_Mark]:
+    episodes, marks = RecordedEpisodes(), {}
     try:
-        return recorded_episodes(message.data for _, _, message in bag.messages(EVENTS))
+        for _, log_ns, message in bag.messages(EVENTS):
+            episode = episodes.read(message.data)
+            before = marks.get(episode.number, _Mark(episode, log_ns))
+            ends = log_ns if before.end_ns == ALWAYS and episode.end_ns is not None else before.end_ns
+            marks[episode.number] = replace(before, episode=episode, end_ns=ends)
     except RecordingEventError as error:
         raise BagReadError(f'{bag.path}: {bag.resolve(EVENTS)}: {error}') from error
+    return list(marks.values())
 
 
-def _marked(bag: Bag, marks: list[RecordedEpisode], instruction: str | None) -> Iterator[_Stretch]:
+def _marked(bag: Bag, marks: list[_Mark], instruction: str | None) -> Iterator[_Stretch]:
     """Yield what the recorder's events mark and keep; without events, all of the bag."""
     text = instruction or bag.notes.get('instruction', '')
     if not text:
         raise BagReadError(f'{bag.path} does not say what was to be done; say it with --instruction')
     if not marks:
-        yield _Stretch(Span(), text, None, {})
+        yield _Stretch('', Span(), text, None, {})
     for mark in marks:
-        if mark.kept:
-            span = Span(mark.start_ns) if mark.end_ns is None else Span(mark.start_ns, mark.end_ns)
-            yield _Stretch(span, text, mark.success, {'recorded_episode': mark.number})
+        episode = mark.episode
+        if episode.kept:
+            ends = (ALWAYS, ()) if episode.end_ns is None else (episode.end_ns, (mark.end_ns,))
+            span = Span(episode.start_ns, ends[0], marks=(mark.begin_ns, *ends[1]))
+            yield _Stretch(str(mark), span, text, episode.success, {'recorded_episode': episode.number})
 
 
-def _announced(bag: Bag, marks: list[RecordedEpisode], instruction: str | None, notes: list[str]) -> Iterator[_Stretch]:
-    """Yield the episodes that our graph announced."""
+def _announced(bag: Bag, marks: list[_Mark], instruction: str | None, notes: list[str]) -> Iterator[_Stretch]:
+    """Yield the episodes that our graph announced; they belong to the marks within which they were received."""
     announced = [(log_ns, message) for _, log_ns, message in bag.messages('episode')]
     solved = [log_ns for _, log_ns, message in bag.messages('task_success') if message.data]
+    judged = bag.has('task_success')
+    empty = [mark for mark in marks if mark.episode.kept]
     for i, (log_ns, message) in enumerate(announced):
         if not message.episode:
             continue
-        begin = nanoseconds(message.header.stamp)
-        mark = next((m for m in marks if m.start_ns <= begin and (m.end_ns is None or begin < m.end_ns)), None)
-        if marks and (mark is None or not mark.kept):
+        name = f'task {message.task} at {instant(nanoseconds(message.header.stamp))}'
+        mark = next((mark for mark in marks if mark.begin_ns <= log_ns < mark.end_ns), None)
+        if marks and (mark is None or not mark.episode.kept):
             if mark is None:
-                notes.append(f'{bag.path}: task {message.task} at {instant(begin)} is in no episode of the recording')
+                notes.append(f'{bag.path}: {name} is in no episode of the recording, and is left out')
             continue
         # A task whose context was restarted goes on in the next episode, and only its last one can have solved it.
         later = next((later for later in announced[i + 1 :] if later[1].episode), None)
         last = later is None or later[1].task != message.task
-        success = last and any(log_ns <= at and (later is None or at < later[0]) for at in solved)
-        if mark is not None and mark.success is not None:
-            success = last and mark.success
+        success = last and any(log_ns <= at and (later is None or at < later[0]) for at in solved) if judged else None
+        if mark is not None:
+            empty = [other for other in empty if other != mark]
+            if mark.episode.success is not None:
+                success = last and mark.episode.success
         text = message.instruction or instruction
         if not text:
             raise BagReadError(f'{bag.path}: task {message.task} has no instruction; say it with --instruction')
         yield _Stretch(
-            Span(begin, episode=message.episode),
+            name,
+            Span(nanoseconds(message.header.stamp), episode=message.episode),
             text,
             success,
             {'task': message.task, 'episode': message.episode, 'announced_ns': log_ns},
         )
+    notes.extend(f'{bag.path}: {mark}: no task began within it' for mark in empty)
 
 
 class _Growing:
@@ -174,10 +214,7 @@ class _Growing:
         frames = 1 + count * VIDEO_FRAMES_PER_LATENT
         first, attributes = self._first, dict(self._stretch.attributes)
         log_ns = min([log for log, _ in first.frames] + [attributes.pop('announced_ns', 2**63)])
-        initial = None if first.commands is None else tuple(first.commands[0].tolist())
-        span = replace(
-            self._stretch.span, begin_ns=first.instant_ns, end_ns=self._instants[frames - 1], initial=initial
-        )
+        span = Span(first.instant_ns, self._instants[frames - 1], self._stretch.span.episode, initial=first.track)
         return Part(
             bag=self._bag,
             span=span,

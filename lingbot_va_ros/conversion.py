@@ -15,7 +15,7 @@ from lingbot_va_core.datasets.writer import DatasetWriter
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.universal_states import UniversalStates
 from lingbot_va_ros.bag import Bag, BagReadError, instant
-from lingbot_va_ros.bag_motion import Cut, read_motion, rgb
+from lingbot_va_ros.bag_motion import Cut, MotionReader, rgb
 from lingbot_va_ros.bag_plan import BagPlan, Part, plan_bag
 from lingbot_va_ros.bag_topics import find_topics
 
@@ -162,7 +162,7 @@ def write_part(bag: Bag, profile: RobotProfile, part: Part, writer: DatasetWrite
     universal, commanded = UniversalStates(profile), UniversalStates(profile)
     stamps: list[int] = []
     with ExitStack() as stack:
-        for _, row in read_motion(bag, profile, [part.span], start_ns=part.start_ns):
+        for _, row in MotionReader(bag, profile, [part.span]).read(part.start_ns):
             if isinstance(row, Cut):
                 raise BagReadError(f'{bag.path}: {row.reason} at {row.instant_ns / 1e9:.3f} s')
             states = universal.convert(row.states)

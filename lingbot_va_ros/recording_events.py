@@ -71,6 +71,20 @@ class RecordedEpisodes:
             self._episodes[-1] = self._changed(self._episodes[-1], event, stamp_ns)
         return json.dumps({'event': event, 'episode': self._episodes[-1].number, 'stamp': stamp_ns})
 
+    def read(self, text: str) -> RecordedEpisode:
+        """Take an event as the recorder wrote it, and return the episode that it is about.
+
+        Raises:
+            RecordingEventError: it is not what the recorder writes.
+        """
+        try:
+            entry = json.loads(text)
+            event, stamp_ns = entry['event'], int(entry['stamp'])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordingEventError(f"'{text:.80}' on {TOPIC} is no event of a recording: {error}") from error
+        self.apply(event, stamp_ns)
+        return self._episodes[-1]
+
     @staticmethod
     def _changed(episode: RecordedEpisode, event: str, stamp_ns: int) -> RecordedEpisode:
         if event in (SUCCESS, FAILURE):
@@ -89,10 +103,5 @@ def recorded_episodes(texts: Iterable[str]) -> list[RecordedEpisode]:
     """
     episodes = RecordedEpisodes()
     for text in texts:
-        try:
-            entry = json.loads(text)
-            event, stamp_ns = entry['event'], int(entry['stamp'])
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordingEventError(f"'{text:.80}' on {TOPIC} is no event of a recording: {error}") from error
-        episodes.apply(event, stamp_ns)
+        episodes.read(text)
     return list(episodes)

@@ -50,7 +50,8 @@ def test_samples_are_in_force_until_the_next_one():
 
 
 def test_a_trajectory_starts_where_the_command_stands_and_holds_at_its_end():
-    track = CommandTrack(1, initial=np.array([1.0]))
+    track = CommandTrack(1)
+    track.push(-1, (0,), np.zeros(1, np.int64), np.array([[1.0]]))
     track.push(0, (0,), np.array([10 * MS, 20 * MS]), np.array([[2.0], [4.0]]))
     track.push(15 * MS, (0,), np.array([10 * MS]), np.array([[0.0]]))  # replaces it on its way
     assert track.at(5 * MS)[0] == 1.5
@@ -65,3 +66,35 @@ def test_after_a_jump_of_the_clock_the_command_stays_in_force():
     assert track.at(60 * MS)[0] == 3.0
     track.restart()
     assert track.at(1 * MS)[0] == 3.0
+
+
+def test_a_copy_goes_on_with_the_trajectories_in_progress():
+    track = CommandTrack(1)
+    at_once, ramp = np.zeros(1, np.int64), np.array([100 * MS])
+    track.push(0, (0,), at_once, np.array([[0.0]]))
+    track.push(10 * MS, (0,), ramp, np.array([[1.0]]))
+    track.push(80 * MS, (0,), ramp, np.array([[9.0]]))
+    assert track.at(60 * MS)[0] == 0.5
+    copy = track.copy()
+    assert track.at(70 * MS)[0] == 0.6  # which the copy knows nothing of
+    copy.push(10 * MS, (0,), ramp, np.array([[1.0]]))  # both are read again
+    copy.push(80 * MS, (0,), ramp, np.array([[9.0]]))
+    assert copy.at(65 * MS)[0] == 0.55
+    assert copy.at(130 * MS)[0] == track.at(130 * MS)[0] == 0.7 + 8.3 / 2
+
+
+def test_commands_that_come_after_their_instant_are_counted():
+    track = CommandTrack(1)
+    for at in (10, 40, 40):
+        track.push(at * MS, (0,), np.zeros(1, np.int64), np.array([[1.0]]))
+        track.at(40 * MS)
+    track.push(39 * MS, (0,), np.zeros(1, np.int64), np.array([[1.0]]))
+    assert track.late == 1
+
+
+def test_the_first_sample_may_stand_for_what_was_just_before():
+    track = JointTrack(1, 100 * MS, 1000 * MS)
+    for at in (200, 220):
+        track.push(at * MS, (0,), np.array([float(at)]))
+    assert track.at(150 * MS, early=True).tolist() == [200.0]
+    assert np.isnan(track.at(150 * MS)).all() and np.isnan(track.at(99 * MS, early=True)).all()
