@@ -3,27 +3,33 @@
 from array import array
 from typing import Any
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from lingbot_va_core.robot import Camera
 
 
 class CameraFeed:
-    """Publishes what is written to `pixels` as an Image with its CameraInfo.
+    """Publishes what is written to `pixels` as an Image or a JPEG, as the profile has it, with its CameraInfo.
 
     Attributes:
-        pixels: RGB, uint8 [height, width, 3]; this is the memory of the message.
+        pixels: RGB, uint8 [height, width, 3]; of an Image this is the memory of the message.
     """
 
     def __init__(self, camera: Camera, image_publisher: Any, info_publisher: Any) -> None:
         self._image_publisher, self._info_publisher = image_publisher, info_publisher
         size = {'height': camera.height, 'width': camera.width}
-        self._image = Image(encoding='rgb8', step=camera.width * 3, **size)
         # An assigned array of bytes is taken as it is; the constructor would copy it, and other types go byte by byte.
-        self._image.data = array('B', bytes(camera.height * camera.width * 3))
-        self.pixels = np.frombuffer(self._image.data, np.uint8).reshape(camera.height, camera.width, 3)
+        memory = array('B', bytes(camera.height * camera.width * 3))
+        self.pixels = np.frombuffer(memory, np.uint8).reshape(camera.height, camera.width, 3)
+        self._compressed = camera.transport == 'compressed'
+        if self._compressed:
+            self._image = CompressedImage(format='rgb8; jpeg compressed bgr8')  # as image_transport describes it
+        else:
+            self._image = Image(encoding='rgb8', step=camera.width * 3, **size)
+            self._image.data = memory
         self._info = CameraInfo(distortion_model='plumb_bob', d=[0.0] * 5, roi=RegionOfInterest(**size), **size)
         self._image.header.frame_id = self._info.header.frame_id = camera.frame_id
 
@@ -35,6 +41,10 @@ class CameraFeed:
 
     def publish(self, stamp: Time) -> None:
         """Publish the pixels as they are now."""
+        if self._compressed:
+            self._image.data = array(
+                'B', cv2.imencode('.jpg', cv2.cvtColor(self.pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+            )
         self._image.header.stamp = self._info.header.stamp = stamp
         self._image_publisher.publish(self._image)
         self._info_publisher.publish(self._info)

@@ -12,13 +12,13 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
 
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, ExecutedActions, LatentFrame
 from lingbot_va_ros.conversions import to_ns
 from lingbot_va_ros.latency_stages import LatencyStages, SentChunk
+from lingbot_va_ros.recorded_topics import image_type
 
 MILLISECOND = NANOSECONDS // 1000
 DEPTH = 200  # far above what arrives between two turns of the measuring thread
@@ -55,7 +55,7 @@ class Monitor:
         self._subscribe(ActionChunk, 'action_chunk', RELIABLE, self._on_chunk)
         self._subscribe(DiagnosticArray, '/diagnostics', RELIABLE, self._on_diagnostics)
         for camera in profile.cameras:
-            self._subscribe(Image, camera.image_topic, SENSOR, self._on_image(camera.name))
+            self._subscribe(image_type(camera), camera.topic, SENSOR, self._on_image(camera.name))
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._stopping = threading.Event()
@@ -136,8 +136,8 @@ class Monitor:
         )
         self.chunk_seen.set()
 
-    def _on_image(self, camera: str) -> Callable[[Image, Times], None]:
-        def receive(image: Image, times: Times) -> None:
+    def _on_image(self, camera: str) -> Callable[[Any, Times], None]:
+        def receive(image: Any, times: Times) -> None:
             stamp = to_ns(image.header.stamp)
             self._images[camera].append(stamp)
             self._stages.image(stamp, times.published)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -23,6 +23,7 @@ from lingbot_va_ros.camera_feed import CameraFeed
 from lingbot_va_ros.conversions import to_ns, to_time
 from lingbot_va_ros.managed_node import ERROR, OK, ROBOT, WARN, ManagedNode, Parameter, RefusedError, run
 from lingbot_va_ros.qos import LATCHED, SENSOR, TRAJECTORY
+from lingbot_va_ros.recorded_topics import image_type
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.rendering import Snapshot
 from lingbot_va_sim.simulation import Simulation
@@ -110,7 +111,7 @@ class SimBridgeNode(ManagedNode):
         feeds = {
             camera.name: CameraFeed(
                 camera,
-                self.publisher(Image, camera.image_topic, SENSOR),
+                self.publisher(image_type(camera), camera.topic, SENSOR),
                 self.publisher(CameraInfo, camera.info_topic, SENSOR),
             )
             for camera in profile.cameras

@@ -37,6 +37,14 @@ cameras:
   wrist: {image: wrist/image_raw, info: wrist/camera_info, frame: wrist, width: 64, height: 48}
 """
 PROFILE = parse_profile(PROFILE_TEXT, 'mini')
+
+
+def framed_profile(camera: str, fields: str) -> str:
+    """Return PROFILE_TEXT with further fields of a camera, such as 'crop: [0, 0, 32, 32]'."""
+    begin, end = PROFILE_TEXT.split(f'  {camera}: ')
+    return f'{begin}  {camera}: {end.replace("}", f", {fields}}}", 1)}'
+
+
 CHANNELS = [14, 15, 28, 21]
 CAMERAS = ('head', 'wrist')
 T0 = 1_700_000_000 * NANOSECONDS

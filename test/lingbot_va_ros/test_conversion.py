@@ -6,7 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lerobot_library import assert_lerobot_agrees
-from recorded_motion import CHANNELS, DT, T0, VIDEO, MotionBag, act, commanded, measured, picture, teleoperate
+from recorded_motion import (
+    CHANNELS,
+    DT,
+    T0,
+    VIDEO,
+    MotionBag,
+    act,
+    commanded,
+    framed_profile,
+    measured,
+    picture,
+    teleoperate,
+)
 from rosbags.rosbag2 import StoragePlugin
 
 from lingbot_va_core.clock import NANOSECONDS
@@ -180,6 +192,16 @@ def test_compressed_images_and_both_storages_are_read(tmp_path, storage):
     dataset, _ = convert(bag.close())
     assert dataset[0].frames == 5
     assert shows(dataset[0].images('wrist')[2], T0 + 2 * VIDEO + 3 * MS, 1)
+
+
+def test_what_the_profile_crops_and_resizes_is_what_the_data_holds(tmp_path):
+    bag = MotionBag(tmp_path / 'bag', profile=framed_profile('wrist', 'crop: [16, 8, 40, 32], resize: [20, 16]'))
+    teleoperate(bag, 0.5)
+    dataset, _ = convert(bag.close())
+    assert [(view.width, view.height) for view in dataset.spec.cameras] == [(64, 48), (20, 16)]
+    shown, whole = dataset[0].images('wrist')[2], picture(T0 + 2 * VIDEO + 3 * MS, 1)
+    halved = whole[8:40, 16:56].reshape(16, 2, 20, 2, 3).mean(axis=(1, 3))  # a smooth picture
+    assert shown.shape == (16, 20, 3) and np.abs(shown - halved).mean() < 3
 
 
 def test_several_bags_in_two_processes_give_what_one_gives(tmp_path):

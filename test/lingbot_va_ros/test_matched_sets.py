@@ -24,9 +24,7 @@ def send(sets: MatchedSets, camera: int, ms: int) -> Image:
 
 @pytest.mark.skipif(INSTALLED, reason='message_filters is installed here')
 def test_without_the_package_the_remedy_is_named() -> None:
-    with pytest.raises(
-        ValueError, match=r'not installed here; install the ROS package .*, or set synchronizer'
-    ):
+    with pytest.raises(ValueError, match=r'not installed here; install the ROS package .*, or set synchronizer'):
         MatchedSets(2, 0.04, lambda *_: None)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_motion import STORE, T0, MotionBag, header, make, teleoperate
+from recorded_motion import STORE, T0, MotionBag, framed_profile, header, make, teleoperate
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from lingbot_va_ros import cli
@@ -41,6 +41,10 @@ def not_finite(bag: MotionBag) -> None:
                                                   data=np.array([np.nan])))  # fmt: skip
 
 
+def rectified(bag: MotionBag) -> None:
+    bag._notes['profile'] = framed_profile('wrist', 'rectify: true')
+
+
 @pytest.mark.parametrize(('change', 'says'), [
     (without('/wrist/image_raw'), 'has no image of wrist: neither /wrist/image_raw nor /wrist/image_raw/compressed'),
     (without('/joint_states'), 'has no message on /joint_states'),
@@ -52,6 +56,7 @@ def not_finite(bag: MotionBag) -> None:
     (joints_without_a_stamp, '/joint_states that was received at 1700000000.500 s (2023-11-14 22:13:20 UTC) has no'),
     (lambda bag: bag.image(1, T0 + 500 * MS, width=32, step=96, height=96), '/wrist/image_raw at 1700000000.502 s'),
     (lambda bag: bag.image(1, T0 + 500 * MS, encoding='magic'), 'cannot be converted to rgb8'),
+    (rectified, 'has no message on /wrist/camera_info, and wrist is to be rectified; record it, or leave rectify out'),
     (lambda bag: bag.event(T0, 'stop'), '/recording_events: stop: no episode is open'),
     (lambda bag: bag._notes.pop('profile'), 'names no robot profile; give one with --robot'),
     (lambda bag: bag._notes.pop('instruction'), 'does not say what was to be done; say it with --instruction'),

@@ -7,6 +7,7 @@ from lerobot_library import assert_lerobot_agrees
 
 from lingbot_va_core.datasets.checks import check
 from lingbot_va_core.datasets.reader import Dataset
+from lingbot_va_core.framing import framed
 from lingbot_va_core.resources import share_dir
 from lingbot_va_core.robot import load_profile
 from lingbot_va_sim.collect import Plan, collect
@@ -19,10 +20,11 @@ from lingbot_va_sim.simulation import Simulation
 
 @pytest.fixture(scope='module')
 def robot(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """ALOHA with small cameras."""
+    """ALOHA with small cameras, one of which is cropped."""
     profile = yaml.safe_load((share_dir() / 'config' / 'robots' / 'aloha.yaml').read_text())
     for camera in profile['cameras'].values():
         camera |= {'width': 48, 'height': 32}
+    profile['cameras']['cam_left_wrist'] |= {'crop': [8, 0, 32, 32], 'resize': [24, 24]}
     path = tmp_path_factory.mktemp('robot') / 'aloha.yaml'
     path.write_text(yaml.safe_dump(profile, sort_keys=False))
     return str(path)
@@ -47,7 +49,9 @@ def test_an_episode_is_the_demonstration_of_its_seed(robot, dataset):
     assert np.array_equal(episode.actions, universal(profile, np.array(demonstration.labels)))
     assert np.array_equal(episode.executed, universal(profile, np.array(demonstration.executed)))
     assert np.array_equal(episode.states, universal(profile, np.array(demonstration.states)))
-    assert np.abs(episode.images('cam_left_wrist', 30, 31)[0].astype(int) - picture).mean() < 3
+    shown = episode.images('cam_left_wrist', 30, 31)[0]
+    assert shown.shape == (24, 24, 3)
+    assert np.abs(shown.astype(int) - framed(profile.cameras[1], picture)).mean() < 3
     assert episode.success and episode.instruction.startswith('Pick up the red cube')
     assert episode.attributes == demonstration.attributes
 
