@@ -32,6 +32,7 @@ PARAMETERS = {
     'model_seed': 3,
     'device': 'cpu',
     'dtype': 'auto',
+    'torch_threads': 2,
     'mode': 'fdm',
     'noise_seed': 5,
 }
@@ -175,6 +176,6 @@ def test_the_bag_says_which_model_drove(session: Session) -> None:
     notes = information['custom_data']
     assert json.loads(texts(session.bag, '/recording_notes')[-1]).items() <= notes.items()
     assert notes['preset'] == 'as given'
-    assert (notes['model_seed'], notes['mode'], notes['noise_seed']) == ('3', 'fdm', '5')
+    assert [notes[name] for name in ('model_seed', 'mode', 'noise_seed', 'torch_threads')] == ['3', 'fdm', '5', '2']
     assert notes['checkpoint'] == str(session.checkpoint)
     assert notes['weights_sha256'] == checkpoint_digest(session.checkpoint)
