@@ -70,7 +70,8 @@ def load_model(
         seed: of an untrained model's weights.
         device: where transformer and VAE run.
         dtype: of the transformer; the VAE runs in float32. None: each weight of both as it is stored, to convert.
-        rollout: how the model is run, in place of what the checkpoint says.
+        rollout: how the model is run, in place of what the checkpoint says; but what a checkpoint of our own says of
+            `relative_poses` stays.
         normalizer: action quantiles, in place of those of the checkpoint. The folders of robbyant have none.
         parts: 'transformer', 'vae' or both. The other one's weights are neither downloaded nor read; it is there on the
             meta device, without memory.
@@ -273,6 +274,8 @@ def _read_own(
     try:
         config = ModelConfig.from_dict(document['model'])
         if rollout is not None:
+            if config.rollout.relative_poses is not None:  # of the data that it was trained on, however it is run
+                rollout = replace(rollout, relative_poses=config.rollout.relative_poses)
             config = ModelConfig(config.name, config.transformer, config.vae, rollout, config.text)
         normalizer = normalizer or ActionNormalizer.from_dict(document['normalization'])
     except (ConfigError, NormalizationError) as error:

@@ -72,6 +72,7 @@ class Policy:
             'image_size': [rollout.height, rollout.width],
             'action_channels': list(self.channels),
             'action_shape': list(self.action_shape),
+            'relative_poses': rollout.relative_poses,
             'key_frames_per_latent_frame': VIDEO_FRAMES_PER_LATENT,
         }
 

@@ -149,6 +149,16 @@ def test_settings_can_be_given_in_place_of_those_of_the_checkpoint(tiny: WorldMo
     assert model.config.transformer == tiny.config.transformer
 
 
+@pytest.mark.parametrize(('says', 'asked', 'holds'), [(None, True, True), (False, True, False), (True, None, True)])
+def test_what_poses_are_relative_to_is_what_the_checkpoint_says(
+    says: bool | None, asked: bool | None, holds: bool | None, tmp_path: Path, tiny: WorldModel
+) -> None:
+    trained = replace(tiny.config, rollout=replace(tiny.config.rollout, relative_poses=says))
+    save_checkpoint(replace(tiny, config=trained), tmp_path / 'model')
+    rollout = replace(tiny.config.rollout, relative_poses=asked)
+    assert load_model(tmp_path / 'model', rollout=rollout, parts=('vae',)).config.rollout.relative_poses is holds
+
+
 def test_a_folder_that_cannot_be_moved_into_place_leaves_the_older_one(
     tiny: WorldModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

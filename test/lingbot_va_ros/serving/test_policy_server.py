@@ -54,6 +54,7 @@ def test_a_client_completes_the_cycle_of_a_released_configuration(name: str, sha
     policy = Policy(released_model(name), chosen.cameras, chosen.channels)
     with serving(PolicyServer(policy)) as port, PolicyClient(port) as client:
         assert client.metadata['cameras'] == list(chosen.cameras)
+        assert client.metadata['relative_poses'] is (True if name == 'robotwin' else None)
         chunks = play(client, 'stack the bowls', (120, 160))
     low, high = (
         np.array(values)[list(chosen.channels)] for values in (policy.model.normalizer.q01, policy.model.normalizer.q99)
