@@ -33,7 +33,6 @@ class Drive:
         index = 1 + number * len(actions) // 16
         self.planner.splice(index, self.now, self.profile.clock.action_ns, actions, number)
 
-
     def trajectory(self) -> Trajectory:
         """The window as it is sent."""
         window, dt = self.planner.window, self.profile.clock.action_ns
