@@ -18,6 +18,7 @@ from lingbot_va_core.robot import Camera, RobotProfile, load_profile, parse_prof
 from lingbot_va_ros.bag_recovery import is_incomplete, recover_bag
 from lingbot_va_ros.camera_view import CameraView
 from lingbot_va_ros.message_types import message_types
+from lingbot_va_ros.recording_events import NOTES_TOPIC
 
 SPARE_BYTES = 16
 
@@ -44,14 +45,26 @@ class Bag:
     Attributes:
         path: as given.
         place: where it lies: a temporary folder if it was recovered.
-        notes: what the recorder noted (robot, profile, dropped, ...), empty for bags of other recorders.
+        notes: what the recorder noted (robot, profile, dropped, ...) in the bag's metadata or as messages, empty for
+            bags of other recorders.
+        namespace: of the recorded graph.
         topics: by resolved name.
         incomplete: what a killed recorder left was read.
     """
 
-    def __init__(self, path: Path, place: Path | None = None) -> None:
-        """Prepare to open a bag; `place` is where it lies, if it was recovered before."""
+    def __init__(
+        self, path: Path, place: Path | None = None, namespace: str | None = None, folder: Path | None = None
+    ) -> None:
+        """Prepare to open a bag.
+
+        Args:
+            path: see above.
+            place: where it lies, if it was recovered before.
+            namespace: in place of that which the recorder noted.
+            folder: where a temporary folder is made for a recovered one; None: where temporary files are.
+        """
         self.path, self.place = path, place or path
+        self._namespace, self._folder = namespace, folder
         self._stack = ExitStack()
 
     def __enter__(self) -> 'Bag':
@@ -70,10 +83,9 @@ class Bag:
             raise BagReadError(f'{self.path} does not exist')
         self.incomplete = self.path.is_dir() and is_incomplete(self.path)
         if self.incomplete and self.place == self.path:
-            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='lingbot_va_bag_')))
-            self.place = recover_bag(self.path, folder / 'bag').path
-        self.notes = _notes(self.place)
-        self.namespace = self.notes.get('namespace', '').strip('/')
+            temporary = tempfile.TemporaryDirectory(prefix='.lingbot_va_bag_', dir=self._folder)
+            self.place = recover_bag(self.path, Path(self._stack.enter_context(temporary)) / 'bag').path
+        noted = _notes(self.place)
         try:
             self._reader = AnyReader([self.place], default_typestore=message_types())
             self._reader.open()
@@ -89,6 +101,20 @@ class Bag:
         self._views: dict[Camera, CameraView] = {}
         if not any(topic.count for topic in self.topics.values()):
             raise BagReadError(f'{self.path} holds no message')
+        self.notes = noted if 'profile' in noted else self._published_notes() | noted
+        namespace = self.notes.get('namespace', '') if self._namespace is None else self._namespace
+        self.namespace = namespace.strip('/')
+
+    def _published_notes(self) -> dict[str, str]:
+        """Return what was last said on a topic for notes, by recorders that cannot write metadata."""
+        names = [name for name, topic in self.topics.items() if name.endswith(f'/{NOTES_TOPIC}') and topic.known]
+        notes: dict[str, str] = {}
+        for name, log_ns, message in self.messages(*names):
+            try:
+                notes = {'namespace': name.removesuffix(NOTES_TOPIC), **json.loads(message.data)}
+            except (ValueError, TypeError, AttributeError) as error:
+                raise BagReadError(f'{self.path}: the notes on {name} at {instant(log_ns)}: {error}') from error
+        return notes
 
     def _decode(self, data: bytes, kind: str) -> Any:
         """Decode a message, also one that `serialize_message` made: it leaves some bytes of its estimate behind."""

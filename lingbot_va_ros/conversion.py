@@ -1,17 +1,17 @@
 """Converts bags into a data set, in several processes; an interrupted conversion goes on where it was."""
 
-import multiprocessing
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lingbot_va_core.datasets.layout import DatasetError, DatasetSpec
 from lingbot_va_core.datasets.writer import DatasetWriter
+from lingbot_va_core.processes import in_processes
 from lingbot_va_core.robot import RobotProfile
 from lingbot_va_core.universal_states import UniversalStates
 from lingbot_va_ros.bag import Bag, BagReadError, instant
@@ -26,12 +26,13 @@ class Source:
 
     path: Path
     place: Path
+    namespace: str | None
     robot: str | None
     instruction: str | None
 
     def open(self) -> Bag:
         """Return the bag, to be used in a `with` block."""
-        return Bag(self.path, self.place)
+        return Bag(self.path, self.place, self.namespace)
 
 
 class Conversion:
@@ -43,6 +44,9 @@ class Conversion:
         instruction: of episodes for which a bag has none.
         workers: processes.
         successes: leave out what nobody said to have succeeded.
+        namespace: of the recorded graph, in place of those that the bags note.
+        folder: where complete bags are made of what killed recorders left, until the end; None: where temporary files
+            are.
 
     Attributes:
         parts: the episodes, in the order of the bags.
@@ -56,8 +60,10 @@ class Conversion:
         instruction: str | None = None,
         workers: int = 1,
         successes: bool = False,
+        namespace: str | None = None,
+        folder: Path | None = None,
     ) -> None:
-        self._stack, self._successes = ExitStack(), successes
+        self._stack, self._successes, self._namespace, self._folder = ExitStack(), successes, namespace, folder
         self._bags, self._robot, self._instruction, self._workers = list(bags), robot, instruction, workers
 
     def __enter__(self) -> 'Conversion':
@@ -80,22 +86,19 @@ class Conversion:
     def _prepare(self) -> None:
         self._sources, self._spec = [], None
         for path in self._bags:
-            bag = self._stack.enter_context(Bag(path))
-            spec = DatasetSpec.from_profile(bag.profile(self._robot))
+            with ExitStack() as opened:
+                bag = opened.enter_context(Bag(path, None, self._namespace, self._folder))
+                spec = DatasetSpec.from_profile(bag.profile(self._robot))
+                self._sources.append(Source(path, bag.place, self._namespace, self._robot, self._instruction))
+                if bag.incomplete:  # what was made of it is there as long as it is open
+                    self._stack.push(opened.pop_all())
             if self._spec not in (None, spec):
                 raise BagReadError(
                     f'{path} is of the robot {spec.robot}, and {self._bags[0]} of {self._spec.robot}, or their '
                     'profiles differ in joints, cameras or rates; make a data set of each'
                 )
             self._spec = spec
-            self._sources.append(Source(path, bag.place, self._robot, self._instruction))
-        self._map = map
-        if self._workers > 1:  # workers leave Ctrl-C to this process
-            pool = multiprocessing.get_context('spawn').Pool(
-                self._workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)
-            )
-            self._map = self._stack.enter_context(pool).imap_unordered
-        plans = [plan for _, plan in sorted(self._map(_plan, enumerate(self._sources)), key=itemgetter(0))]
+        plans = [plan for _, plan in sorted(self._map(_plan, list(enumerate(self._sources))), key=itemgetter(0))]
         if self._successes:
             plans = [_successful(plan) for plan in plans]
         self._jobs = [(source, part) for source, plan in zip(self._sources, plans, strict=True) for part in plan.parts]
@@ -117,6 +120,7 @@ class Conversion:
 
         Raises:
             BagReadError: a bag is damaged; nothing is left of the data set.
+            RuntimeError: a process died. What is on disk stays, and the next call goes on with it.
         """
         done = writer.done()
         jobs = [
@@ -127,9 +131,11 @@ class Conversion:
         try:
             yield from self._map(_write, jobs)
         except (BagReadError, DatasetError):
-            self._stack.close()  # ends the workers first
             writer.discard()
             raise
+
+    def _map(self, function: Callable[[Any], Any], jobs: list) -> Iterable:
+        return map(function, jobs) if min(self._workers, len(jobs)) < 2 else in_processes(function, jobs, self._workers)
 
 
 def _plan(job: tuple[int, Source]) -> tuple[int, BagPlan]:

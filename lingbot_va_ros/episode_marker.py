@@ -1,11 +1,9 @@
 """The services that mark episodes in a recording, and the latched topics on which the marks are recorded."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import rclpy
 from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -62,19 +60,3 @@ class EpisodeMarker:
         except RecordingEventError as error:
             response.message = str(error)
         return response
-
-
-def main() -> None:
-    """Mark episodes for `ros2 bag record`, which has neither the services nor the notes; arguments are KEY=VALUE."""
-    rclpy.init()
-    node = rclpy.create_node(NODE)
-    marker = EpisodeMarker(
-        node, lambda topic, message: node.get_logger().info(message.data) if topic == TOPIC else None
-    )
-    marker.note(dict(text.split('=', 1) for text in rclpy.utilities.remove_ros_args(sys.argv)[1:]))
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--format', choices=VERSIONS, default='v3', help='v2.1 is for the released training code (default: %(default)s)'
     )
     parser.add_argument('--robot', help='profile, a name or a YAML file (default: the one that the bag notes)')
+    parser.add_argument('--namespace', help='of the recorded graph (default: the one that the bag notes)')
     parser.add_argument('--instruction', help='what was to be done, where a bag does not say it')
     parser.add_argument('--successes', action='store_true', help='leave out what nobody said to have succeeded')
     parser.add_argument(
@@ -56,7 +57,7 @@ def _check(args: argparse.Namespace) -> int:
     reports = []
     console = Console(width=None if sys.stdout.isatty() else 140)
     for path in args.bags:
-        with Bag(path) as bag:
+        with Bag(path, namespace=args.namespace) as bag:
             reports.append(audit(bag, args.robot, args.instruction))
         _show(console, reports[-1])
     if args.json:
@@ -101,7 +102,10 @@ def _convert(args: argparse.Namespace) -> int:
     began = time.monotonic()
     if args.out.exists():
         raise ValueError(f'{args.out} exists; choose another folder or delete it')
-    with Conversion(args.bags, args.robot, args.instruction, args.workers, args.successes) as conversion:
+    folder = next(each for each in args.out.absolute().parents if each.exists())
+    with Conversion(
+        args.bags, args.robot, args.instruction, args.workers, args.successes, args.namespace, folder
+    ) as conversion:
         for note in conversion.notes:
             print(note, file=sys.stderr)
         _write(conversion, args.out, VERSIONS[args.format])
