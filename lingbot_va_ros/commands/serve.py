@@ -60,13 +60,13 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
     import logging
 
-    from lingbot_va_ros.inference import warm_up
     from lingbot_va_ros.serving.policy_server import PolicyServer
+    from lingbot_va_ros.serving.warm_up import warm_up
 
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
     logging.getLogger('websockets.server').setLevel(logging.CRITICAL)  # has a traceback for every port that is probed
     policy = _load(args)
-    seconds = warm_up(policy.model, 'sync')
+    seconds = warm_up(policy)
     print(f'{policy.model.name}: a chunk takes {seconds:.2f} s', flush=True)
     if api_key is None and args.host not in LOOPBACK:
         logging.warning('everyone who reaches %s:%d can use the model; give --api-key-file', args.host, args.port)
