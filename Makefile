@@ -24,8 +24,8 @@ ifdef ARGS
 	$(VENV)/bin/python -m pytest $(ARGS)
 else
 	@failed=0; \
-	$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --ignore test/lingbot_va_ros || failed=1; \
-	$(VENV)/bin/python -m pytest test/lingbot_va_ros || failed=1; \
+	$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m 'not graph' || failed=1; \
+	$(VENV)/bin/python -m pytest -m graph || failed=1; \
 	exit $$failed
 endif
 

@@ -41,6 +41,16 @@ os.environ.update(
 os.environ.pop('ROS_LOCALHOST_ONLY', None)
 
 
+STARTS_PROCESSES = {'Bringup', 'Graph', 'Program', 'Stage', 'rclpy', 'subprocess'}  # what a module imports for that
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of modules that start nodes: deadlines hold where they have the machine to themselves."""
+    for item in items:
+        if 'lingbot_va_ros' in item.path.parts and STARTS_PROCESSES & set(vars(item.module)):
+            item.add_marker('graph')
+
+
 @pytest.fixture
 def graph() -> Iterator['object']:
     """A `support.Graph`: a node of the test's own, spun by a thread."""
