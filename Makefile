@@ -29,8 +29,9 @@ else
 	exit $$failed
 endif
 
+# Writes the tables of docs/performance.md, about seven minutes; the machine should have nothing else to do.
 bench: setup
-	$(VENV)/bin/lingbot-va bench nodes $(ARGS)
+	$(VENV)/bin/lingbot-va bench all --page docs/performance.md $(ARGS)
 
 # Goes on where it was ended; docs/evaluation.md says how to make the other checkpoints that it compares.
 results: setup
