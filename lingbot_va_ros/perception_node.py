@@ -110,9 +110,9 @@ class PerceptionNode(ManagedNode):
         self.on_teardown(self._imagined.close)
         self.subscription(LatentFrame, 'imagined', self._on_imagined, qos.STREAM)
         for number, camera in enumerate(profile.cameras):
-            self.subscription(image_type(camera), camera.topic, partial(self._on_image, number), qos.SENSOR)
-            if camera.rectify:
+            if camera.rectify:  # before its images: of what waits, the executor takes first what subscribed first
                 self.subscription(CameraInfo, camera.info_topic, self._inputs[number].calibrate, qos.SENSOR)
+            self.subscription(image_type(camera), camera.topic, partial(self._on_image, number), qos.SENSOR)
         self.subscription(Episode, 'episode', self._on_episode, qos.LATCHED)
         self.subscription(ExecutedActions, 'executed_actions', self._on_executed, qos.STREAM)
         self.timer(profile.clock.video_ns / NANOSECONDS, self._advance, self._steady)

@@ -74,12 +74,12 @@ class Stage:
             self._cameras[camera].publish(image(frame, camera, **changes))
             assert self._cameras[camera].wait_for_all_acked()
 
-    def play(self, frames: range) -> None:
+    def play(self, frames: range, cameras: tuple[int, ...] = (0, 1, 2)) -> None:
         """Publish up to five video frames, which the node's queues hold, and wait until it has taken them."""
         assert len(frames) <= 5
-        self._sent += 3 * len(frames)
+        self._sent += len(cameras) * len(frames)
         for frame in frames:
-            self.send(frame)
+            self.send(frame, cameras)
         self.graph.wait_for(lambda: int(self.health().images_received) == self._sent, what=f'{self._sent} images')
 
     def health(self) -> SimpleNamespace:
@@ -208,8 +208,8 @@ def test_a_lost_report_makes_a_missing_frame_and_ends_the_stream(stage: Stage) -
 def test_a_camera_without_images_makes_a_missing_frame_after_two_repeated_ones(stage: Stage) -> None:
     stage.begin()
     stage.play(range(3))
-    for frame in range(3, 11):
-        stage.send(frame, cameras=(0, 2))
+    for frames in (range(3, 7), range(7, 11)):
+        stage.play(frames, cameras=(0, 2))
     stage.executed(1, range(1, 5))
     stage.executed(2, range(5, 9))
     stage.graph.wait_for(lambda: len(stage.latents) == 3)
@@ -244,7 +244,7 @@ def test_an_image_of_another_size_is_refused_by_name(stage: Stage) -> None:
     assert stage.latents == []
 
 
-@pytest.mark.parametrize('encoding', ['nonsense', '32FC1', 'mono16'])
+@pytest.mark.parametrize('encoding', ['nonsense', '32FC1'])
 def test_an_encoding_that_cannot_be_converted_is_refused_by_name(stage: Stage, encoding: str) -> None:
     stage.begin()
     stage.send(0, encoding=encoding)
