@@ -6,6 +6,12 @@ from typing import Any
 
 Numbers = Mapping[str, Any]
 NONE = '-'
+_WITHOUT = {
+    'without_text': 'text once',
+    'without_time': 'time once per frame',
+    'without_rows': 'actions in one row',
+    'without_rotary': 'rotary in float32, kept',
+}
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,19 @@ def _chunk(measured: Sequence[Numbers]) -> list[Sheet]:
          f'{each["memory_mib"]:.0f}')
         for each in measured
     ]  # fmt: skip
+    spared = [
+        (each['preset'], each['dtype'], *(_ms(each[way]['cycle_ms']['p50']) for way in ('baseline', *_WITHOUT)))
+        for each in measured
+        if 'baseline' in each and all(way in each for way in _WITHOUT)
+    ]
+    columns_spared = ('model', 'type', 'released way', *_WITHOUT.values())
+    ablation = [Sheet('The released way without one of its overheads, p50', columns_spared, spared)] if spared else []
     return [
         Sheet('A cycle with the window full, p50', columns, cycles),
         Sheet('Its parts, p50', ('model', '', 'encode', 'ground', 'video', 'actions'), parts),
         Sheet('Work and ceilings', ('model', 'GFLOP', 'GB', 'GFLOP/s reached by a product', 'GB/s by a copy', 'MiB'),
               work),
+        *ablation,
     ]  # fmt: skip
 
 
@@ -174,7 +188,9 @@ def _nodes(measured: Sequence[Numbers]) -> list[Sheet]:
             for name, own in numbers['nodes'].items()
         ]
         title = f'{numbers["robot"]}, {numbers["mode"]}, {numbers["seconds"]:g} s, {numbers["cores"]} cores'
-        chunks = f'{numbers["chunks"]} chunks of {numbers["chunk_motion_ms"]:.0f} ms'
+        latency, motion = numbers['chunk_latency_ms']['p50'], numbers['chunk_motion_ms']
+        share = f', latency {100 * latency / motion:.0f} % of it' if latency and motion else ''
+        chunks = f'{numbers["chunks"]} chunks of {motion:.0f} ms{share}'
         found += [
             Sheet(f'{title}: {chunks}, {numbers["images_per_s"]:.1f} images/s', ('ms', 'p50', 'p99', 'max'), times),
             Sheet('From the newest image to the first command of a chunk, ms', ('', 'p50', 'p99', 'max'), path),

@@ -81,7 +81,9 @@ def write_tables(page: Path, measured: Mapping[str, Sequence[Mapping[str, Any]]]
 
 def _tables(kind: str, results: Sequence[Mapping[str, Any]]) -> str:
     places = dict.fromkeys(
-        f'{hardware_line(each["hardware"])}, torch {each["hardware"]["torch"]}, {each["date"]}' for each in results
+        f'{hardware_line(each["hardware"])} ({each["hardware"]["threads"]} threads of torch '
+        f'{each["hardware"]["torch"]}), {each["date"]}'
+        for each in results
     )
     lines = [f'Measured on {place}.' for place in places]
     for sheet in sheets(kind, results):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lingbot_va_core.benchmarks.models import INSTRUCTION, ROBOT, check_counts
-from lingbot_va_core.benchmarks.released_loop import ReleasedLoop
+from lingbot_va_core.benchmarks.released_loop import OVERHEADS, ReleasedLoop
 from lingbot_va_core.benchmarks.timing import measure_ceilings, peak_memory_mib, spread, timed
 from lingbot_va_core.benchmarks.workload import cycle_forwards, roofline
 from lingbot_va_core.clock import VIDEO_FRAMES_PER_LATENT
@@ -55,7 +55,9 @@ def released_settings(config: ModelConfig) -> ModelConfig:
     return replace(config, rollout=replace(config.rollout, cache_eviction='released'))
 
 
-def measure_chunk(model: WorldModel, repeats: int, encode: bool = True, baseline: bool = True) -> dict[str, Any]:
+def measure_chunk(
+    model: WorldModel, repeats: int, encode: bool = True, baseline: bool = True, ablate: bool = False
+) -> dict[str, Any]:
     """Measure cycles in mode sync with the window full.
 
     Args:
@@ -63,13 +65,18 @@ def measure_chunk(model: WorldModel, repeats: int, encode: bool = True, baseline
         repeats: cycles that are measured.
         encode: with the VAE; otherwise latents are drawn.
         baseline: measure the released way, too.
+        ablate: measure the released way without each of its overheads, too.
 
     Raises:
         ConfigError: `repeats` is below 1.
     """
     check_counts(cycles=repeats)
     config, eyes = model.config, Eyes(model, encode)
-    loops = {'ours': Session(model), **({'baseline': ReleasedLoop(model)} if baseline else {})}
+    loops: dict[str, Session | ReleasedLoop] = {'ours': Session(model)}
+    if baseline:
+        loops['baseline'] = ReleasedLoop(model)
+    if ablate:
+        loops |= {f'without_{name}': ReleasedLoop(model, (name,)) for name in OVERHEADS}
     for loop in loops.values():
         loop.start(INSTRUCTION)
     times: dict[str, list[list[float]]] = {name: [] for name in loops}
@@ -92,8 +99,8 @@ def measure_chunk(model: WorldModel, repeats: int, encode: bool = True, baseline
         ours = chunks['ours']
         indices = range(ours.first_latent_index, ours.first_latent_index + len(ours.actions))
         executed = ours.actions
-        if baseline:
-            for name, error in _differences(ours, chunks['baseline']).items():
+        for other in list(chunks.values())[1:]:
+            for name, error in _differences(ours, other).items():
                 errors[name] = max(errors[name], error)
     result = {
         **describe(config, model.dtype),
@@ -107,8 +114,9 @@ def measure_chunk(model: WorldModel, repeats: int, encode: bool = True, baseline
     result['share_of_motion'] = result['ours']['cycle_ms']['p50'] / result['motion_ms']
     result['of_roofline'] = result['roofline']['cycle']['ms'] / result['ours']['cycle_ms']['p50']
     if baseline:
-        tolerance = TOLERANCES[model.dtype]
         result['speedup'] = result['baseline']['cycle_ms']['p50'] / result['ours']['cycle_ms']['p50']
+    if len(loops) > 1:
+        tolerance = TOLERANCES[model.dtype]
         result['difference'] = {**errors, 'tolerance': tolerance, 'agrees': max(errors.values()) <= tolerance}
     return result
 

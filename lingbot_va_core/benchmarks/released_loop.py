@@ -22,20 +22,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lingbot_va_core import rope
 from lingbot_va_core.benchmarks.slot_pool import SlotPool
 from lingbot_va_core.flow_matching import TIMESTEP_SCALE, Schedule, schedule
 from lingbot_va_core.rope import THETA, axis_dims
 from lingbot_va_core.session import Chunk
-from lingbot_va_core.transformer import Block
+from lingbot_va_core.transformer import Block, KeyValue
 from lingbot_va_core.world_model import WorldModel
 
 VIDEO, ACTION = 'video', 'action'
+OVERHEADS = ('text', 'time', 'rows', 'rotary')  # the first four of the list above, by name
 
 
 class ReleasedLoop:
-    """Takes and gives what a `Session` in mode sync does, for complete chunks that follow each other."""
+    """Takes and gives what a `Session` in mode sync does, for complete chunks that follow each other.
 
-    def __init__(self, model: WorldModel) -> None:
+    Args:
+        model: what runs.
+        spared: those of `OVERHEADS` that it does without, to see what each costs.
+    """
+
+    def __init__(self, model: WorldModel, spared: tuple[str, ...] = ()) -> None:
+        self._spared = spared
         self._model, self._net, self._rollout = model, model.transformer, model.config.rollout
         rollout = self._rollout
         self._rows = 2 if max(rollout.video_guidance, rollout.action_guidance) > 1 else 1
@@ -47,11 +55,14 @@ class ReleasedLoop:
         }
         self.pool = SlotPool(model.config, self._rows, model.device, model.dtype)
         self._used = model.normalizer.used(model.device)
+        self._action_alone = rollout.action_guidance == 1
 
+    @torch.inference_mode()
     def start(self, instruction: str) -> None:
         """Begin an episode."""
         self._text = torch.stack([self._model.text.encode(text) for text in (instruction, '')][: self._rows])
         self._text = self._text.to(self._model.device, self._model.dtype)
+        self._text_layers = self._net.text_context(self._text) if 'text' in self._spared else None
         still = torch.zeros(self._rollout.actions_per_latent, self._used.shape[0], device=self._model.device)
         self._latents: dict[int, Tensor] = {}
         self._actions = {0: still}
@@ -140,26 +151,32 @@ class ReleasedLoop:
         predicted: bool = False,
         given: bool = False,
     ) -> Tensor:
-        net, x = self._net, x.expand(self._rows, *x.shape)
+        rows = 1 if 'rows' in self._spared and stream == ACTION and predicted and self._action_alone else self._rows
+        net, x = self._net, x.expand(rows, *x.shape)
         if stream == VIDEO:
-            grid, tokens, blocks = net.grid(x), net.embed_video(x), net.blocks
+            grid: tuple[int, ...] = net.grid(x)
+            tokens, blocks = net.embed_video(x), net.blocks
             times, table = net.condition_embedder, net.scale_shift_table
             texts = net.condition_embedder
         else:
+            grid = x.shape[2:3]
             tokens, blocks, times = net.embed_action(x), net.action_expert, net.condition_embedder_action
             shared = net.config.action is None
             table = net.scale_shift_table if shared else net.action_scale_shift_table
             texts = net.condition_embedder if shared else net.condition_embedder_action
         frames, per_frame = tokens.shape[1:3]
-        timesteps = torch.full((self._rows, frames), sigma * TIMESTEP_SCALE, device=x.device)
+        timesteps = torch.full((rows, frames), sigma * TIMESTEP_SCALE, device=x.device)
         if given:
             timesteps[:, 0] = 0.0
-        embedding, modulation = times.time(timesteps.repeat_interleave(per_frame, dim=1))
-        text = texts.text(self._text)
-        phases = video_phases(net.config.head_dim, first, frames, *grid) if stream == VIDEO else action_phases(
-            net.config.head_dim, first, frames, per_frame
-        )  # fmt: skip
-        phases = phases.to(x.device)
+        if 'time' in self._spared:
+            embedding, modulation = (part.repeat_interleave(per_frame, dim=1) for part in times.time(timesteps))
+        else:
+            embedding, modulation = times.time(timesteps.repeat_interleave(per_frame, dim=1))
+        if self._text_layers is not None:
+            text: Tensor | list[KeyValue] = getattr(self._text_layers.rows(rows), stream)
+        else:
+            text = texts.text(self._text[:rows])
+        phases = self._phases(first, frames, grid)
         tokens = tokens.flatten(1, 2)
         slots = self.pool.take(tokens.shape[1], predicted)
         valid = self.pool.valid
@@ -179,7 +196,7 @@ class ReleasedLoop:
         x: Tensor,
         time: Tensor,
         phases: Tensor,
-        text: Tensor,
+        text: Tensor | list[KeyValue],
         slots: Tensor,
         valid: Tensor,
     ) -> Tensor:
@@ -187,17 +204,30 @@ class ReleasedLoop:
         shift1, scale1, gate1, shift2, scale2, gate2 = (block.scale_shift_table[:, None].float() + time).unbind(2)
         y = (F.layer_norm(x.float(), width, eps=eps) * (1 + scale1) + shift1).type_as(x)
         key, value = block.attn1.key_value(y)
-        key, value = self.pool.extend(layer, slots, valid, rotate(key, phases), value)
-        query = rotate(block.attn1.query(y), phases).transpose(1, 2)
+        turn = rope.rotate if phases.dtype == torch.complex64 else rotate
+        key, value = self.pool.extend(layer, slots, valid, turn(key, phases), value)
+        query = turn(block.attn1.query(y), phases).transpose(1, 2)
         attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         x = (x.float() + block.attn1.output(attended).float() * gate1).type_as(x)
         norm = block.norm2
         y = F.layer_norm(x.float(), width, norm.weight.float(), norm.bias.float(), eps).type_as(x)
-        key, value = (part.transpose(1, 2) for part in block.attn2.key_value(text))
+        if isinstance(text, list):
+            key, value = text[layer]
+        else:
+            key, value = (part.transpose(1, 2) for part in block.attn2.key_value(text))
         attended = F.scaled_dot_product_attention(block.attn2.query(y).transpose(1, 2), key, value).transpose(1, 2)
         x = x + block.attn2.output(attended)
         y = (F.layer_norm(x.float(), width, eps=eps) * (1 + scale2) + shift2).type_as(x)
         return (x.float() + block.ffn(y).float() * gate2).type_as(x)
+
+    def _phases(self, first: int, frames: int, grid: tuple[int, ...]) -> Tensor:
+        """Return rotary phases of video tokens, `grid` rows and columns, or of actions, `grid` their number."""
+        arguments = self._net.config.head_dim, first, frames, *grid
+        if 'rotary' in self._spared:
+            compute = rope.video_phases if len(grid) == 2 else rope.action_phases
+            return compute(*arguments, self._model.device)
+        compute = video_phases if len(grid) == 2 else action_phases
+        return compute(*arguments).to(self._model.device)
 
     def _synchronize(self) -> None:
         if self._model.device.type == 'cuda':

@@ -58,6 +58,7 @@ class SlotPool:
         """Store [rows, L, heads, head_dim] of a layer; return copies [rows, heads, S, head_dim] of all in use."""
         gathered = []
         for pool, new in ((self._keys[layer], key), (self._values[layer], value)):
-            pool[:, slots] = new
-            gathered.append(pool[:, valid].transpose(1, 2))
+            rows = pool[: len(new)]
+            rows[:, slots] = new
+            gathered.append(rows[:, valid].transpose(1, 2))
         return gathered[0], gathered[1]

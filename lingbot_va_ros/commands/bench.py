@@ -98,6 +98,7 @@ def _add_chunk_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--no-encode', dest='encode', action='store_false', help='draw latents in place of encoding')
     parser.add_argument('--no-baseline', dest='baseline', action='store_false', help='ours alone')
+    parser.add_argument('--ablate', action='store_true', help='also the released way without each of its overheads')
     parser.add_argument('--compile', action='store_true', help='let torch.compile fuse the blocks of ours')
 
 
@@ -159,7 +160,7 @@ def _measure_chunk(args: argparse.Namespace) -> dict[str, Any]:
     model = build_model(released_settings(config), device, dtype, vae=args.encode)
     if args.compile:
         compile_blocks(model.transformer)
-    return {'compiled': args.compile, **measure_chunk(model, args.cycles, args.encode, args.baseline)}
+    return {'compiled': args.compile, **measure_chunk(model, args.cycles, args.encode, args.baseline, args.ablate)}
 
 
 def _measure_cache(args: argparse.Namespace) -> dict[str, Any]:

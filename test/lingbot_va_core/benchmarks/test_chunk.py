@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lingbot_va_core.benchmarks.chunk import encoder_flops, measure_chunk, released_settings
-from lingbot_va_core.benchmarks.released_loop import ReleasedLoop
+from lingbot_va_core.benchmarks.released_loop import OVERHEADS, ReleasedLoop
 from lingbot_va_core.benchmarks.timing import Ceilings
 from lingbot_va_core.benchmarks.workload import Forward, cycle_forwards, forward_bytes, forward_flops, roofline
 from lingbot_va_core.cache import KVCache
@@ -73,6 +73,16 @@ def test_the_released_way_gives_our_numbers(settings: dict[str, Any], shared: bo
         assert one.first_latent_index == other.first_latent_index
         torch.testing.assert_close(one.latents, other.latents, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(*(torch.from_numpy(c.actions) for c in (one, other)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('overhead', OVERHEADS)
+def test_so_it_does_without_each_overhead(overhead: str, small: WorldModel) -> None:
+    for base in (small, one_expert(small)):
+        model = configured(base, cache_eviction='released', video_guidance=5.0, video_exec_step=None)
+        theirs, spared = (run(ReleasedLoop(model, names), model, 7) for names in ((), (overhead,)))
+        for one, other in zip(theirs, spared, strict=True):
+            torch.testing.assert_close(one.latents, other.latents, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(*(torch.from_numpy(c.actions) for c in (one, other)), rtol=1e-4, atol=1e-5)
 
 
 @contextmanager
@@ -164,6 +174,7 @@ def test_a_measurement_is_complete(tiny: WorldModel, monkeypatch: pytest.MonkeyP
     assert whole['gflop'] == pytest.approx(
         sum(numbers['roofline'][part]['gflop'] for part in ('encode', 'ground', 'video', 'action'))
     )
+    assert set(measure_chunk(model, 1, encode=False, ablate=True)) >= {f'without_{name}' for name in OVERHEADS}
     alone = measure_chunk(model, repeats=1, encode=False, baseline=False)
     assert 'baseline' not in alone and 'difference' not in alone
     assert alone['ours']['encode_ms']['max'] == 0
