@@ -1,8 +1,6 @@
 """What of a camera's image becomes data, live and in data sets: the crop and the size that the profile says."""
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from lingbot_va_core.robot import Camera
 
@@ -28,6 +26,9 @@ def resized(camera: Camera, image: np.ndarray) -> np.ndarray:
     width, height = camera.view_size
     if image.shape[:2] == (height, width):
         return image
+    import torch  # most cameras need none
+    import torch.nn.functional as F
+
     pixels = torch.from_numpy(np.require(image, requirements='W')).permute(2, 0, 1)[None]
     view = F.interpolate(pixels, size=(height, width), mode='bilinear', align_corners=False, antialias=True)
     return view[0].permute(1, 2, 0).contiguous().numpy()

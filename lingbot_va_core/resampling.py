@@ -116,7 +116,7 @@ class Resampler:
     def fold(self, now_ns: int) -> None:
         """Let commands come into force that no frame will be asked for before, so that they do not pile up."""
         if not self._due and not self._sampled:
-            self.commands.at(now_ns - FOLD_NS)
+            self.commands.pass_by(now_ns - FOLD_NS)
 
     def take(self, now_ns: int, end: bool = False) -> list[Row]:
         """Return the frames that are complete at `now_ns`, the newest stamp; with `end` nothing more will come.

@@ -117,6 +117,11 @@ class CommandTrack:
         self._asked_ns = instant_ns
         return self._value.copy()
 
+    def pass_by(self, instant_ns: int) -> None:
+        """Let begin what begins until an instant, unless a later one was asked for; so trajectories do not pile up."""
+        if instant_ns > self._asked_ns:
+            self.at(instant_ns)
+
     def _evaluate(self, instant_ns: int) -> None:
         for trajectory in self._running:  # the newest is last and has the last word
             self._value[trajectory.columns] = trajectory.at(instant_ns)

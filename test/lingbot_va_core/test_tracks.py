@@ -90,6 +90,9 @@ def test_commands_that_come_after_their_instant_are_counted():
         track.at(40 * MS)
     track.push(39 * MS, (0,), np.zeros(1, np.int64), np.array([[1.0]]))
     assert track.late == 1
+    track.pass_by(20 * MS)
+    track.push(39 * MS, (0,), np.zeros(1, np.int64), np.array([[1.0]]))
+    assert track.late == 2
 
 
 def test_the_first_sample_may_stand_for_what_was_just_before():
