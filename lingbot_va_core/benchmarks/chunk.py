@@ -5,6 +5,7 @@ the beginning of an episode until the window is full and beyond, so that every c
 and every disturbance of the machine meets both.
 """
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -140,14 +141,14 @@ def describe(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
 def encoder_flops(config: ModelConfig, latent_frames: int) -> int:
     """Count the operations of encoding latent frames of all cameras, without computing anything."""
     total = 0
-    for height, width in config.rollout.view_sizes:
-        clip = torch.empty(1, 3, 1 + VIDEO_FRAMES_PER_LATENT * latent_frames, height, width, device='meta')
-        with torch.device('meta'), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            vae = build_vae(config.vae)
+    with torch.device('meta'), torch.no_grad():
+        vae = build_vae(config.vae)
+        for (height, width), cameras in Counter(config.rollout.view_sizes).items():
+            clip = torch.empty(cameras, 3, 1 + VIDEO_FRAMES_PER_LATENT * latent_frames, height, width)
             _, state = vae.encode(clip[:, :, :1], None)
-            first = counter.get_total_flops()
-            vae.encode(clip[:, :, 1:], state)
-            total += counter.get_total_flops() - first
+            with FlopCounterMode(display=False) as counter:
+                vae.encode(clip[:, :, 1:], state)
+            total += counter.get_total_flops()
     return total
 
 

@@ -53,12 +53,11 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f'--threads is {args.threads}; it must be from 1 to 1024')
         torch.set_num_threads(args.threads)
     numbers = _MEASURE[args.what](args)
-    device = getattr(args, 'device', 'cpu')
     numbers = {
         'what': args.what,
         'command': portable_command(args.argv),
         'date': date.today().isoformat(),
-        'hardware': describe_hardware('cuda' if device.startswith('cuda') else 'cpu'),
+        'hardware': describe_hardware(getattr(args, 'device', 'cpu')),
         **numbers,
     }
     if args.json:
