@@ -211,7 +211,7 @@ class PolicySession:
 def _flag(request: dict, name: str) -> bool:
     value = request.get(name)
     if not isinstance(value, bool | None):
-        raise RequestError(f'{name} is {value!r:.40}; it must be true or false')
+        raise RequestError(f'{name} is {type(value).__name__}; it must be true or false')
     return bool(value)
 
 

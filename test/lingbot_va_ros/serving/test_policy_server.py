@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Iterator
 
+import msgpack
 import numpy as np
 import pytest
 import torch
@@ -151,7 +152,7 @@ FEEDBACK = {'obs': SEEN, 'compute_kv_cache': True, 'state': STATE}
         (0, FEEDBACK, 'no episode is running'),
         (0, {'reset': True}, 'prompt is NoneType'),
         (0, {'reset': True, 'prompt': 'a' * 5000}, 'prompt is 5000 characters long'),
-        (0, {'reset': 'yes', 'prompt': 'a'}, "reset is 'yes'; it must be true or false"),
+        (0, {'reset': 'yes', 'prompt': 'a'}, 'reset is str; it must be true or false'),
         (1, FEEDBACK, 'no chunk was predicted'),
         (1, {'obs': [FRAME, FRAME]}, 'obs has 2 frames; the first chunk needs exactly one'),
         (1, {'prompt': 'a'}, 'a frame of obs is NoneType'),
@@ -184,9 +185,9 @@ def test_what_cannot_be_answered_is_answered_with_a_text_and_1011(
         assert closed.value.rcvd.code == 1011
 
 
-def malformed(source: random.Random) -> bytes | str:
-    """One of many kinds of wrong message."""
-    good = source.choice([encode({'reset': True, 'prompt': 'a'}), encode({'obs': FRAME}), encode(FEEDBACK)])
+def malformed(source: random.Random, before: int) -> bytes | str:
+    """One of many kinds of wrong message, after so many requests."""
+    good = encode(REQUESTS[before])
     array = {b'__ndarray__': True, b'data': b'1234', b'dtype': '<f4', b'shape': [1]}
     cut = source.randrange(1, len(good))
     kinds = [
@@ -195,6 +196,7 @@ def malformed(source: random.Random) -> bytes | str:
         lambda: good + source.randbytes(3),
         lambda: bytes([source.choice([0xDC, 0xDD, 0xC6, 0xDB, 0xDF, 0xC9])]) + b'\xff' * 4 + good[:20],
         lambda: source.choice([b'\x91', b'\x81\xa1a']) * source.choice([300, 3000, 30000]),
+        lambda: b'\x81\xa5reset' + b'\x91' * 1000 + b'\xc0',  # as deep as can be read
         lambda: b'\xdd\x00\x0f\xff\xff' + b'\x90' * 0xFFFFF,  # a million lists
         lambda: source.choice(['text', '{}', '\0']),
         lambda: encode(source.choice([None, [], 5, 'reset', [{'reset': True}], {'reset': True, 'prompt': b'a'}])),
@@ -205,24 +207,59 @@ def malformed(source: random.Random) -> bytes | str:
             {'obs': {**array, b'shape': source.choice([[-1], [2], [1 << 62, 1 << 62], 'a', [1] * 99, [1.0]])}}
         ),
         lambda: encode({'obs': {**array, b'data': source.choice([None, 'text', 4, [1]])}}),
-        lambda: encode({'obs': FRAME, 'reset': source.choice([1, 'x', [True]]), 'prompt': 'a'}),
-        lambda: encode(
-            {'compute_kv_cache': True, 'obs': source.choice([None, [], [FRAME] * 4]), 'state': STATE + np.nan}
-        ),
+        *[lambda: encode(replaced(source, REQUESTS[before]))] * 12,
     ]
     return source.choice(kinds)()
 
 
+REQUESTS = [{'reset': True, 'prompt': 'a'}, {'obs': FRAME, 'prompt': 'a'}, FEEDBACK]
+NESTED: list = []
+for _ in range(500):  # msgpack writes no deeper ones
+    NESTED = [NESTED]
+JUNK = [
+    *(None, True, False, 0, -1, 2**64 - 1, 1e308, float('nan'), '', '\0\n', 'a' * 5000, b'reset', [], {}, NESTED),
+    *(msgpack.Timestamp(1), msgpack.ExtType(5, b'1'), [FRAME], [None] * 4, [{}] * 4, [[FRAME]] * 4, {'head': 1}),
+    *(np.array(1.0), np.zeros(0), np.zeros((3, 0, 4)), np.zeros((40, 48, 4), np.uint8), np.zeros((1, 1, 3), np.uint8)),
+    *(np.zeros((9000, 1, 3), np.uint8), FRAME['head'][..., :1], FRAME['head'] > 9, FRAME['head'].astype('>u2')),
+    *(STATE + np.nan, STATE - np.inf, STATE + 3e38, STATE.astype(float) - 1e300, STATE > 0, STATE.T, STATE[None]),
+    *(np.full(STATE.shape, 2**64 - 1), STATE.astype('>f2')),
+]
+
+
+def replaced(source: random.Random, request: dict) -> dict:
+    """The same with something else in the place of one value."""
+    request, junk = dict(request), source.choice(JUNK)
+    if 'obs' in request and source.random() < 0.4:
+        frame = {**FRAME, source.choice(CAMERAS): junk}
+        request['obs'] = frame if request['obs'] is FRAME else source.sample([*SEEN[:3], frame], 4)
+    else:
+        request[source.choice(['reset', 'prompt', 'obs', 'state', 'compute_kv_cache'])] = junk
+    return request
+
+
 def test_a_thousand_malformed_messages_leave_the_server_answering(port: int) -> None:
-    source = random.Random(0)
+    source, client, answers = random.Random(0), None, []
+    requests_before = (0, 1, 0, 1, 1, 2)  # a malformed one: nothing, a reset, a reset and an inference
     with PolicyClient(port) as bystander:
         before = play(bystander, 'go on', SIZE)
-        for _ in range(1000):
-            with connect(f'ws://127.0.0.1:{port}', compression=None, proxy=None, close_timeout=1) as socket:
-                socket.recv(PATIENCE_S)
-                socket.send(malformed(source))
-                assert isinstance(socket.recv(PATIENCE_S), str)
+        for number in range(1000):
+            if client is None:
+                client, done = PolicyClient(port), requests_before[number % 6]
+                for request in REQUESTS[:done]:
+                    client.infer(**request)
+            client.socket.send(malformed(source, done))
+            answers.append(client.socket.recv(PATIENCE_S))
+            if isinstance(answers[-1], str):
+                client.socket.close()
+                client = None
+        if client is not None:
+            client.socket.close()
         assert [chunk.tolist() for chunk in play(bystander, 'go on', SIZE)] == [chunk.tolist() for chunk in before]
+    refused = [answer for answer in answers if isinstance(answer, str)]
+    assert not [text for text in refused if '\n' in text or 'internal error' in text or 'recursion' in text]
+    assert len(refused) > 700  # others were not malformed enough
+    for reached in ('prompt is', 'a frame of obs is', "the image 'wrist' is", 'obs has', 'state is', 'a value is not'):
+        assert any(reached in text for text in refused), reached
 
 
 def test_a_message_above_the_limit_is_refused(policy: Policy) -> None:
