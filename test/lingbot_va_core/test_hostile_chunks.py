@@ -17,6 +17,7 @@ PROFILE = load_profile('aloha')
 LIMITS = JointLimits(*(PROFILE.limits(field) for field in ('lower', 'upper', 'velocity', 'acceleration')))
 HOME = PROFILE.limits('home')
 DT = PROFILE.clock.action_ns
+SECONDS = DT / NANOSECONDS
 ROWS = PROFILE.clock.actions_per_latent
 T0 = 1_700_000_000_000_000_000
 
@@ -40,21 +41,28 @@ class Loop:
 
     def tick(self, elapsed: int = DT, speed: float = 1.0) -> None:
         self._now += elapsed
+        start = self._arm_after(elapsed)
         command = self.planner.step(self._now, speed)
         if command.gross:
             self.counts['gross'] += 1  # a node latches a fault here
             self.planner.drop()
-        path = np.vstack([self._before, self.planner.window.positions])
-        speeds = np.diff(path, axis=0) / (DT / NANOSECONDS)
-        assert np.all((path >= LIMITS.lower - 1e-9) & (path <= LIMITS.upper + 1e-9))
-        assert np.all(np.abs(speeds) <= LIMITS.velocity + 1e-9)
-        change = np.abs(np.diff(np.vstack([self._velocity, speeds]), axis=0))
-        assert np.all(change <= LIMITS.acceleration * DT / NANOSECONDS + 1e-7)
-        self._before, self._velocity = path[1], speeds[0]
+        rows = self.planner.window.positions
+        assert np.all((rows >= LIMITS.lower - 1e-9) & (rows <= LIMITS.upper + 1e-9))
+        origins = [origin for origin in (start, (self._before, self._velocity)) if possible(rows, *origin)]
+        assert origins
+        self._before, self._velocity = rows[0], (rows[0] - origins[0][0]) / SECONDS
         for frame in command.frames:
             assert np.isfinite(frame.actions).all()
             assert sorted([frame.begin_ns, *frame.video_stamps]) == [frame.begin_ns, *frame.video_stamps]
             self.frames.append(frame.latent_index)
+
+    def _arm_after(self, elapsed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the last window has brought an arm that follows it, and how fast it is."""
+        rows, row = self.planner.window.positions, elapsed / DT - 1
+        if row < 0.5 or row >= len(rows) - 1:
+            return (self._before, self._velocity) if row < 0.5 else (rows[-1], 0 * rows[-1])
+        step = rows[int(row) + 1] - rows[int(row)]
+        return rows[int(row)] + step * (row % 1), step / SECONDS
 
     def splice(self, *chunk: object) -> None:
         try:
@@ -67,6 +75,15 @@ class Loop:
             if not splice.duplicate:
                 assert splice.late + splice.faded + splice.appended == len(chunk[3])
         assert len(self.planner.timeline.plan.due) <= MAX_PLANNED + ROWS
+
+
+def possible(rows: np.ndarray, position: np.ndarray, velocity: np.ndarray) -> bool:
+    """Whether positions, one per control period, keep to the limits of speed and acceleration from this state on."""
+    speeds = np.diff(np.vstack([position, rows]), axis=0) / SECONDS
+    change = np.abs(np.diff(np.vstack([velocity, speeds]), axis=0))
+    return bool(
+        np.all(np.abs(speeds) <= LIMITS.velocity + 1e-9) and np.all(change <= LIMITS.acceleration * SECONDS + 1e-7)
+    )
 
 
 def hostile(random: np.random.Generator, loop: Loop, number: int) -> tuple:
