@@ -61,6 +61,7 @@ class CameraInput:
             try:
                 self._shown = message, self.view.rgb(message)
             except ImageError as error:
+                self._accepted = None  # so that the next one is looked at as it comes
                 raise ImageError(f'the image on {self.camera.topic} {error}') from error
         return self._shown[1]
 

@@ -1,5 +1,6 @@
 """What the model sees of a camera: its messages converted, rectified, cropped and resized as the profile says."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from lingbot_va_ros.images import ImageError, to_rgb
 
 PINHOLES = ('', 'plumb_bob', 'rational_polynomial', 'thin_prism')
 FISHEYE = 'equidistant'
+COEFFICIENTS = {False: (0, 4, 5, 8, 12, 14), True: (0, 4)}  # by whether it is a fisheye; OpenCV's models
 
 
 class CameraView:
@@ -29,7 +31,7 @@ class CameraView:
 
     def calibrate(self, info: Any) -> bool:
         """Take a CameraInfo; return whether it changes anything. Only then the undistortion is computed anew."""
-        fields = (info.k, info.d, info.r, info.p)
+        fields = (info.k, _distortion(info), info.r, info.p)
         cut = (info.binning_x, info.binning_y, info.roi.x_offset, info.roi.y_offset)
         calibration = (info.width, info.height, info.distortion_model, *map(tuple, fields), cut)
         if not self.camera.rectify or calibration == self._calibration:
@@ -80,6 +82,12 @@ class CameraView:
             return f'{where} holds no calibration; calibrate the camera, or leave rectify out of the profile'
         if info.distortion_model not in (*PINHOLES, FISHEYE):
             return f"{where} has the distortion model '{info.distortion_model}'; {FISHEYE} and {PINHOLES[1:]} are known"
+        numbers, known = len(_distortion(info)), COEFFICIENTS[info.distortion_model == FISHEYE]
+        if numbers not in known:
+            return (
+                f"{where} has {numbers} distortion coefficients for the model '{info.distortion_model}', which has one "
+                f'of {known}; calibrate the camera'
+            )
         return ''
 
     def _undistortion(
@@ -101,3 +109,9 @@ class CameraView:
         )
         x, y, width, height = camera.crop or (0, 0, camera.width, camera.height)
         return tuple(np.ascontiguousarray(each[y : y + height, x : x + width]) for each in maps)
+
+
+def _distortion(info: Any) -> Sequence[float]:
+    """Return the coefficients; drivers of fisheye cameras add a fifth one that means nothing, a zero."""
+    padded = info.distortion_model == FISHEYE and len(info.d) == 5 and info.d[4] == 0.0
+    return info.d[:4] if padded else info.d

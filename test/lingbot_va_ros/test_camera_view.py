@@ -58,6 +58,25 @@ def test_a_lens_is_undone(model: str) -> None:
     assert not view.calibrate(info(model))  # the same again
 
 
+@pytest.mark.parametrize('d', [[], [0.1, -0.05, 0.0, 0.0, 0.0]], ids=['none', 'padded as by RealSense'])
+def test_a_fisheye_lens_may_come_without_coefficients_or_with_a_zero_more(d: list[float]) -> None:
+    padded, plain = (CameraView(replace(CAMERA, rectify=True)) for _ in range(2))
+    assert padded.calibrate(info('equidistant', d=d)) and plain.calibrate(info('equidistant', d=d[:4]))
+    bent = message(distorted('equidistant'))
+    assert np.array_equal(padded.rgb(bent), plain.rgb(bent))
+    assert not padded.calibrate(info('equidistant', d=d))
+
+
+@pytest.mark.parametrize(('model', 'numbers'), [
+    ('plumb_bob', (0, 4, 5)), ('rational_polynomial', (8, 12, 14)), ('thin_prism', (12,)),
+])  # fmt: skip
+def test_every_number_of_coefficients_that_is_known_can_be_used(model: str, numbers: tuple[int, ...]) -> None:
+    for count in numbers:
+        view = CameraView(replace(CAMERA, rectify=True))
+        view.calibrate(info(model, d=[0.01] * count))
+        assert view.rgb(message()).shape == PICTURE.shape
+
+
 def test_what_is_cut_is_the_rectified_image() -> None:
     whole, cut = (CameraView(replace(CAMERA, rectify=True, crop=crop)) for crop in (None, (8, 4, 32, 20)))
     assert whole.calibrate(info()) and cut.calibrate(info())
@@ -81,7 +100,10 @@ def test_without_a_lens_nothing_changes() -> None:
     ({'k': np.zeros(9)}, 'head/camera_info holds no calibration; calibrate the camera, or leave rectify out'),
     ({'binning_x': 2}, 'tells of binning or a region of interest; turn them off in the driver, and use crop'),
     ({'distortion_model': 'fov'}, "has the distortion model 'fov'; equidistant and"),
-], ids=range(5))  # fmt: skip
+    ({'d': [0.1] * 3}, "has 3 distortion coefficients for the model 'plumb_bob', which has one of (0, 4, 5, 8,"),
+    ({'d': [0.1] * 6}, 'has 6 distortion coefficients'),
+    ({'distortion_model': 'equidistant', 'd': [0.1] * 5}, "for the model 'equidistant', which has one of (0, 4); cal"),
+], ids=range(8))  # fmt: skip
 def test_what_cannot_be_rectified_is_refused_until_it_can(changes: dict | None, says: str) -> None:
     camera = CameraInput(replace(CAMERA, rectify=True))
     if changes is not None:
@@ -112,6 +134,20 @@ def test_a_broken_image_of_an_accepted_format_is_named() -> None:
         ImageError, match=r"head/image_raw/compressed cannot be converted to rgb8: 9 bytes of format 'png'"
     ):
         camera.rgb(broken)
+
+
+def test_a_compressed_camera_that_goes_wrong_later_is_refused_until_it_is_right_again() -> None:
+    camera = CameraInput(replace(CAMERA, transport='compressed'))
+    good, half = (
+        CompressedImage(format='png', data=cv2.imencode('.png', each)[1].tobytes())
+        for each in (PICTURE, np.ascontiguousarray(PICTURE[::2, ::2]))
+    )
+    assert camera.accept(good) and camera.accept(half), 'the format is the same'
+    with pytest.raises(ImageError):
+        camera.rgb(half)
+    assert not camera.accept(half)
+    assert 'has 32x24 pixels, but the profile says 64x48' in camera.refusal
+    assert camera.accept(good) and camera.refusal == ''
 
 
 def test_an_image_that_is_shown_again_is_not_converted_again() -> None:
