@@ -65,6 +65,11 @@ class CameraInput:
                 raise ImageError(f'the image on {self.camera.topic} {error}') from error
         return self._shown[1]
 
+    @property
+    def last(self) -> np.ndarray | None:
+        """What was shown of the newest image that could be converted; None before the first one."""
+        return self._shown[1] if self._shown[0] is not None else None
+
     def silence(self, longest_s: float) -> str:
         """Say that nothing has come for longer, or return ''."""
         if time.monotonic() - self._received_at <= longest_s:

@@ -195,20 +195,38 @@ class PerceptionNode(ManagedNode):
             names = ', '.join(self._profile.cameras[camera].name for camera in missing)
             self._miss(self._index, frames.instant_ns, f'no image of {names}')
             return
-        masked = missing if rule == MASK else ()
-        self._counts['images_masked'] += len(masked)
         try:
-            images = [
-                each.mask if number in masked else each.rgb(frames.frames[number])
-                for number, each in enumerate(self._inputs)
-            ]
-        except ImageError as error:  # compressed, of an accepted format, and broken
+            images = self._images_of(frames, rule)
+        except ImageError as error:
             self._miss(self._index, frames.instant_ns, str(error))
             return
         self._stamps.append(frames.stamp_ns)
         self._images.append(images)
         if len(self._stamps) == (VIDEO_FRAMES_PER_LATENT if self._index else 1):
             self._encode()
+
+    def _images_of(self, frames: FrameSet, rule: str) -> list[np.ndarray]:
+        """Convert the images of a video frame; the rule says what is shown for one that is missing or broken.
+
+        Raises:
+            ImageError: one is broken, and there is nothing to show for it, or no other camera.
+        """
+        absent, images = set(frames.missing), []
+        for number, each in enumerate(self._inputs):
+            image = None
+            if rule != MASK or number not in absent:
+                try:
+                    image = each.rgb(frames.frames[number])
+                except ImageError as error:  # compressed, of an accepted format, and broken
+                    absent.add(number)
+                    image = each.last if rule == HOLD else None
+                    if len(absent) == len(self._inputs) or (image is None and rule != MASK):
+                        raise
+                    self._counts['images_held'] += rule == HOLD
+                    self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            self._counts['images_masked'] += image is None
+            images.append(each.mask if image is None else image)
+        return images
 
     def _miss(self, index: int, stamp_ns: int, reason: str) -> None:
         """Say that a latent frame is missing; the stream ends here, and the world model begins another episode."""

@@ -332,6 +332,45 @@ def test_a_camera_that_fails_is_shown_as_the_rule_says_until_it_comes_back(graph
         assert not message.missing
 
 
+@pytest.mark.parametrize('rule', ['stop', 'hold', 'mask'])
+def test_a_broken_image_is_shown_as_the_rule_says(graph: Graph, rule: str, tmp_path: Path) -> None:
+    text = profile_path('aloha').read_text()
+    (tmp_path / 'robot.yaml').write_text(text.replace('image: cam_high', 'transport: compressed, image: cam_high'))
+    latents = graph.collect('latents', LatentFrame, qos.STREAM)
+    with active_node(f'missing_camera:={rule}', f'robot:={tmp_path}/robot.yaml', 'camera_timeout_s:=60.0') as node:
+        graph.wait_for(lambda: node._publisher.get_subscription_count(), what='the subscription')
+        start = node.get_clock().now().nanoseconds
+        episode = Episode(episode=1, task=1)
+        episode.header.stamp = to_time(start)
+        node._on_episode(episode)
+        stamps = [to_time(start + frame * VIDEO_NS) for frame in range(1, 5)]
+        node._on_executed(ExecutedActions(episode=1, latent_index=1, video_stamps=stamps))
+        for frame in range(7):
+            for camera in range(3):
+                message = image(frame, camera) if camera else compressed(frame, broken=frame == 2)
+                message.header.stamp = to_time(start + frame * VIDEO_NS)
+                node._on_image(camera, message)
+        graph.wait_for(lambda: len(latents) == 2, what='two latent frames')
+        counts = node._counts
+    assert [each.missing for each in latents] == [False, rule == 'stop']
+    assert (counts['images_held'], counts['images_masked']) == (rule == 'hold', rule == 'mask')
+    assert counts['images_refused'] == 0
+    if rule == 'stop':
+        return
+    model = load_model(None, 'tiny', PROFILE, seed=0)
+    encoder = StreamingEncoder(model.vae, model.config.rollout, 3)
+    instead = pixels(1, 0) if rule == 'hold' else np.full_like(pixels(0, 0), 128)
+    for message, clip in zip(latents, [range(1), range(1, 5)], strict=True):
+        views = [[instead if frame == 2 else pixels(frame, 0), pixels(frame, 1), pixels(frame, 2)] for frame in clip]
+        np.testing.assert_allclose(latent_array(message), encoder.encode(views)[0].numpy(), rtol=2e-3, atol=2e-3)
+
+
+def compressed(frame: int, broken: bool) -> CompressedImage:
+    """The image of the first camera as PNG, whole or cut off after its first bytes."""
+    encoded = cv2.imencode('.png', pixels(frame, 0)[..., ::-1])[1].tobytes()
+    return CompressedImage(format='png', data=encoded[: 9 if broken else None])
+
+
 @pytest.mark.parametrize('rule', ['hold', 'mask'])
 def test_without_any_camera_a_latent_frame_is_missing_whatever_the_rule(graph: Graph, rule: str) -> None:
     latents = graph.collect('latents', LatentFrame, qos.STREAM)
