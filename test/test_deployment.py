@@ -117,6 +117,12 @@ def test_real_time_priority_is_permitted_as_high_as_the_node_asks() -> None:
     assert 'RestrictRealtime' not in unit('lingbot_va')
 
 
+@pytest.mark.parametrize('name', UNITS)
+def test_units_leave_the_gpu_visible(name: str) -> None:
+    for setting in ('PrivateDevices', 'DevicePolicy', 'DeviceAllow', 'ProtectClock'):  # the last allows /dev/rtc alone
+        assert setting not in unit(name)
+
+
 def test_units_run_what_is_there() -> None:
     graph, serve = environment('graph.env'), environment('serve.env')
     for name, known in (('lingbot_va', graph), ('lingbot_va_serve', serve)):
