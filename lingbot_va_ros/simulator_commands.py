@@ -35,11 +35,15 @@ def xacro_command(values: Mapping[str, str], hardware: str) -> list[str]:
 
 def spawner_arguments(values: Mapping[str, str]) -> list[str]:
     """Return the arguments of `spawner`, which starts all controllers once their manager is there."""
-    document = yaml.safe_load(config_file('controllers.yaml').read_text())
+    file = config_file('controllers.yaml')
+    document = yaml.safe_load(file.read_text())
     parameters = document['/**/controller_manager']['ros__parameters']
     controllers = [name for name, value in parameters.items() if isinstance(value, dict)]
     manager = '/'.join(['', *filter(None, [values['namespace'].strip('/'), 'controller_manager'])])
-    return [*controllers, '--controller-manager', manager, '--controller-manager-timeout', CONTROLLERS_WITHIN_S]
+    return [
+        *controllers, '--param-file', str(file), '--controller-manager', manager,
+        '--controller-manager-timeout', CONTROLLERS_WITHIN_S,
+    ]  # fmt: skip
 
 
 def isaac_command(values: Mapping[str, str]) -> list[str]:

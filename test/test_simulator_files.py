@@ -199,11 +199,12 @@ def test_the_controllers_are_those_that_the_profile_speaks_to() -> None:
         name, action = arm.gripper.action.split('/')
         assert action == 'gripper_cmd'
         assert parameters[name]['joint'] == arm.gripper_joint.name
-        wanted[name] = 'position_controllers/GripperActionController'
+        wanted[name] = 'parallel_gripper_action_controller/GripperActionController'
     assert types == wanted
     assert set(parameters) == {'controller_manager', *wanted} - {'joint_state_broadcaster'}
-    assert spawner_arguments(DEFAULTS | {'namespace': 'cell'})[: len(wanted) + 2] == [
-        *types, '--controller-manager', '/cell/controller_manager',
+    assert spawner_arguments(DEFAULTS | {'namespace': 'cell'})[: len(wanted) + 4] == [
+        *types, '--param-file', str(ROOT / 'config' / 'gazebo' / 'controllers.yaml'),
+        '--controller-manager', '/cell/controller_manager',
     ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Goals of gripper actions: only when something significant changes, and only where their package is installed."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,10 @@ def test_without_control_msgs_the_output_is_refused_with_the_remedy(kind: str) -
 @pytest.mark.skipif(not INSTALLED, reason='control_msgs is not installed; it exists on ROS machines only')
 @pytest.mark.parametrize('kind', ACTIONS)
 def test_a_gripper_follows_its_goals_and_an_emergency_stop_cancels_the_last_one(kind: str, tmp_path: Path) -> None:
-    text = profile_path('gazebo').read_text().replace('type: gripper_command', f'type: {kind}')
+    text = re.sub(r'type: \w*gripper_command', f'type: {kind}', profile_path('gazebo').read_text())
     (tmp_path / 'robot.yaml').write_text(text)
     profile = load_profile(str(tmp_path / 'robot.yaml'))
+    assert {arm.gripper.type for arm in profile.arms} == {kind}
     rows = np.tile(profile.limits('home'), (16, 1))
     rows[:, LEFT] = np.linspace(0.6, 0.3, 16)
     with Graph() as graph:
