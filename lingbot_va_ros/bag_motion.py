@@ -29,15 +29,19 @@ class Span:
         begin_ns: the first frame is not before.
         end_ns: the last frame is not behind.
         episode: number of the graph's episode, None for teleoperation.
+        announced_ns: stamp of that episode's announcement, as numbers begin again with every graph; 0: any.
         marks: log times of the recorder's events that begin and end it; what these mean in time is seen from the
             messages around them, as the clock may have been set in between.
+        stopped_ns: log time of the recorder's event behind which an episode of the graph is not wanted; 0: none.
         initial: what was commanded until its beginning, as far as it is known.
     """
 
     begin_ns: int = 0
     end_ns: int = ALWAYS
     episode: int | None = None
+    announced_ns: int = 0
     marks: tuple[int, ...] = ()
+    stopped_ns: int = 0
     initial: CommandTrack | None = field(default=None, compare=False)
 
 
@@ -84,7 +88,10 @@ class MotionReader:
         self._cameras = {topic: number for number, topic in enumerate(self._topics.cameras)}
         self._names = JointNames(profile)
         self._waiting = [
-            _Wanted(span, None) if span.marks else _Wanted(span, span.begin_ns, span.end_ns) for span in spans
+            _Wanted(
+                span, None if span.marks else span.begin_ns, ALWAYS if span.marks or span.stopped_ns else span.end_ns
+            )
+            for span in spans
         ]
         self._resampler = Resampler(
             [camera.name for camera in profile.cameras],
@@ -94,17 +101,26 @@ class MotionReader:
             spans[0].initial if spans else None,
         )
         self._current: _Wanted | None = None
+        self._announced = (0, 0)  # number and stamp of the graph's last episode
         self._asked = 0  # instant of the last frame that was asked for; 0: the first one is awaited
         self._next_frame = 1  # latent frame that a report is due for
         self._draining_ns: int | None = None
         self._now = 0
         self._checked: dict[str, tuple] = {}
+        stamps = {
+            log_ns: stamp
+            for span in spans
+            for log_ns, stamp in zip(span.marks, (span.begin_ns, span.end_ns), strict=False)
+        }
+        stamps |= {span.stopped_ns: span.end_ns for span in spans if span.stopped_ns}
+        self._marked = bool(stamps)
+        self._order = StampOrder(bag, self._topics, stamps)
         self.resumed_ns = 0
 
     @property
     def late_commands(self) -> int:
-        """Commands that were received when their instant had passed already."""
-        return self._resampler.commands.late
+        """Commands that count from their reception: their instant had passed already, or was far ahead."""
+        return self._resampler.commands.late + self._order.early_commands
 
     def read(self, start_ns: int | None = None) -> Iterator[tuple[Span, Row | Cut]]:
         """Yield (span, row or cut); the frames of a row are (log time, message) of each camera.
@@ -117,16 +133,16 @@ class MotionReader:
         Raises:
             BagReadError: a message cannot be used.
         """
-        marks = {
-            log_ns: stamp
-            for wanted in self._waiting
-            for log_ns, stamp in zip(wanted.span.marks, (wanted.span.begin_ns, wanted.span.end_ns), strict=False)
-        }
-        topics = [*self._cameras, self._topics.joint_states, *self._topics.commands, *([EVENTS] if marks else [])]
+        topics = [
+            *self._cameras,
+            self._topics.joint_states,
+            *self._topics.commands,
+            *([EVENTS] if self._marked else []),
+        ]
         if self._topics.reported:
             topics += ['episode', 'executed_actions']
         messages = self._bag.messages(*topics, start_ns=start_ns)
-        for at_ns, topic, log_ns, message in StampOrder(self._bag, self._topics, marks).sort(messages):
+        for at_ns, topic, log_ns, message in self._order.sort(messages):
             if topic == JUMP:
                 yield from self._on_jump(at_ns, log_ns, message)
             elif topic in self._topics.commands:
@@ -175,7 +191,7 @@ class MotionReader:
         for wanted in (*([self._current] if self._current else []), *self._waiting):
             if wanted.span.marks[:1] == (log_ns,):
                 wanted.begin_ns = at_ns
-            if wanted.span.marks[1:] == (log_ns,):
+            if log_ns in (*wanted.span.marks[1:], wanted.span.stopped_ns):
                 wanted.end_ns = at_ns
 
     def _check_image(self, topic: str, log_ns: int, message: Any) -> None:
@@ -198,13 +214,16 @@ class MotionReader:
             self._resampler.fold(self._now)
 
     def _on_episode(self, message: Any) -> Iterator[tuple[Span, Row | Cut]]:
-        if self._current is not None and message.episode == self._current.span.episode:
+        announced = message.episode, nanoseconds(message.header.stamp)
+        if announced == self._announced:  # sent again
             return
         if message.episode:
+            self._announced = announced
             yield from self._finish()
         elif self._current is not None:
             self._draining_ns = self._now + DRAIN_NS
-        found = next((wanted for wanted in self._waiting if wanted.span.episode == message.episode), None)
+        spans = [(message.episode, 0), announced]
+        found = next((each for each in self._waiting if (each.span.episode, each.span.announced_ns) in spans), None)
         if found is not None:
             self._waiting.remove(found)
             self._begin(found)
@@ -283,8 +302,10 @@ class MotionReader:
             if not rows:
                 return
             for row in rows:
-                if row.first and row.instant_ns > self._current.end_ns:
-                    self._current = None
+                if row.instant_ns > self._current.end_ns:
+                    end_ns, self._current = self._current.end_ns, None
+                    if span.stopped_ns:
+                        yield span, Cut(end_ns, 'the recorded episode ended before the task')
                     return
                 if row.first:
                     self._asked = row.instant_ns

@@ -30,13 +30,17 @@ class StampOrder:
     """Gives each message an instant, and lets it wait until those before it have come.
 
     Images and measured joints have that of their header. Commands without a stamp, and marks of the recorder that were
-    stamped by another clock or before it was set, have the time of their reception, moved onto the clock of the others.
+    stamped by another clock or before it was set, have the time of their reception, moved onto the clock of the others;
+    so have commands whose stamp is more than `OTHER_CLOCK_NS` ahead of it.
     Everything else has its place behind what was received before it.
 
     Args:
         bag: open.
         topics: of the robot.
         marks: stamps of the recorder's events that are wanted, by log time.
+
+    Attributes:
+        early_commands: commands that came before their stamp, by another clock.
     """
 
     def __init__(self, bag: Bag, topics: BagTopics, marks: Mapping[int, int]) -> None:
@@ -47,6 +51,7 @@ class StampOrder:
         self._early: list[tuple[str, int, Any]] = []  # what has no place until the clock is known
         self._newest = 0
         self._offset: int | None = None  # of log times from stamps
+        self.early_commands = 0
         self._stamps: dict[str, tuple[int, int]] = {}  # stamp and log time of each topic's last message
 
     def sort(self, messages: Iterable[tuple[str, int, Any]]) -> Iterator[Received]:
@@ -93,8 +98,12 @@ class StampOrder:
             stamp, here = self._marks.get(log_ns, 0), log_ns - self._offset
             return stamp if abs(stamp - here) <= OTHER_CLOCK_NS else here
         stamp = nanoseconds(message.header.stamp) if hasattr(message, 'header') else 0
+        if stamp - (log_ns - self._offset) > OTHER_CLOCK_NS:
+            self.early_commands += 1
+        elif stamp:
+            return stamp
         other_clock = abs(self._offset) > OTHER_CLOCK_NS
-        return stamp or log_ns - (self._offset if other_clock else 0)
+        return log_ns - (self._offset if other_clock else 0)
 
     def _add(self, at_ns: int, *received: Any) -> None:
         self._number += 1

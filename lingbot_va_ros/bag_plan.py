@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.datasets.layout import latent_frames
@@ -122,7 +123,7 @@ def plan_bag(bag: Bag, profile: RobotProfile, instruction: str | None = None) ->
     if reader.late_commands:
         plan.notes.append(
             f'{bag.path}: {reader.late_commands} commands were received more than {WAIT_NS / NANOSECONDS:g} s after '
-            'their stamp; they count from then on'
+            'their stamp, or before it; they count from then on'
         )
     if not plan.parts:
         why = '' if plan.notes else f': {NOTHING}'
@@ -145,7 +146,7 @@ def _marks(bag: Bag) -> list[_Mark]:
 
 def _marked(bag: Bag, marks: list[_Mark], instruction: str | None) -> Iterator[_Stretch]:
     """Yield what the recorder's events mark and keep; without events, all of the bag."""
-    text = instruction or bag.notes.get('instruction', '')
+    text = bag.notes.get('instruction') or instruction
     if not text:
         raise BagReadError(f'{bag.path} does not say what was to be done; say it with --instruction')
     if not marks:
@@ -160,7 +161,10 @@ def _marked(bag: Bag, marks: list[_Mark], instruction: str | None) -> Iterator[_
 
 def _announced(bag: Bag, marks: list[_Mark], instruction: str | None, notes: list[str]) -> Iterator[_Stretch]:
     """Yield the episodes that our graph announced; they belong to the marks within which they were received."""
-    announced = [(log_ns, message) for _, log_ns, message in bag.messages('episode')]
+    first: dict[tuple[int, int], tuple[int, Any]] = {}  # a message may be sent again
+    for _, log_ns, message in bag.messages('episode'):
+        first.setdefault((message.episode, nanoseconds(message.header.stamp)), (log_ns, message))
+    announced = list(first.values())
     solved = [log_ns for _, log_ns, message in bag.messages('task_success') if message.data]
     judged = bag.has('task_success')
     empty = [mark for mark in marks if mark.episode.kept]
@@ -175,18 +179,22 @@ def _announced(bag: Bag, marks: list[_Mark], instruction: str | None, notes: lis
             continue
         # A task whose context was restarted goes on in the next episode, and only its last one can have solved it.
         later = next((later for later in announced[i + 1 :] if later[1].episode), None)
-        last = later is None or later[1].task != message.task
+        last = later is None or later[1].task != message.task or later[1].episode <= message.episode  # another graph
         success = last and any(log_ns <= at and (later is None or at < later[0]) for at in solved) if judged else None
         if mark is not None:
             empty = [other for other in empty if other != mark]
             if mark.episode.success is not None:
                 success = last and mark.episode.success
-        text = message.instruction or instruction
+        text = message.instruction or bag.notes.get('instruction') or instruction
         if not text:
             raise BagReadError(f'{bag.path}: task {message.task} has no instruction; say it with --instruction')
+        begin = nanoseconds(message.header.stamp)
+        span = Span(begin, episode=message.episode, announced_ns=begin)
+        if mark is not None and mark.episode.end_ns is not None:
+            span = replace(span, end_ns=mark.episode.end_ns, stopped_ns=mark.end_ns)
         yield _Stretch(
             name,
-            Span(nanoseconds(message.header.stamp), episode=message.episode),
+            span,
             text,
             success,
             {'task': message.task, 'episode': message.episode, 'announced_ns': log_ns},
@@ -214,7 +222,8 @@ class _Growing:
         frames = 1 + count * VIDEO_FRAMES_PER_LATENT
         first, attributes = self._first, dict(self._stretch.attributes)
         log_ns = min([log for log, _ in first.frames] + [attributes.pop('announced_ns', 2**63)])
-        span = Span(first.instant_ns, self._instants[frames - 1], self._stretch.span.episode, initial=first.track)
+        span = self._stretch.span
+        span = Span(first.instant_ns, self._instants[frames - 1], span.episode, span.announced_ns, initial=first.track)
         return Part(
             bag=self._bag,
             span=span,

@@ -226,3 +226,55 @@ def test_a_reader_without_spans_ends(tmp_path):
     teleoperate(bag, 0.2)
     with Bag(bag.close()) as opened:
         assert list(MotionReader(opened, PROFILE, [Span(T0 + NANOSECONDS)]).read()) == []
+
+
+@pytest.mark.parametrize('ended', [False, True])
+def test_runs_of_graphs_that_count_from_one_are_told_apart(tmp_path, ended):
+    bag = MotionBag(tmp_path / 'bag')
+    first = act(bag, 1, T0, 3)
+    if ended:
+        bag.episode(T0 + NANOSECONDS, 0, task=0)
+    for at_ns in (T0 + 400 * MS, T0 + 500 * MS):  # the announcement is latched, and sent again
+        bag._messages.append((at_ns, *bag._messages[0][1:]))
+    bag.solved(T0 + 900 * MS)
+    second = act(bag, 1, T0 + 10 * NANOSECONDS, 8)
+    found, parts = plan(bag)
+    assert found.notes == []
+    assert [part.frames for part in found.parts] == [13, 33] and [part.success for part in found.parts] == [True, False]
+    for rows, actions in zip(parts, (first, second), strict=True):
+        np.testing.assert_array_equal(np.concatenate([row.actions for row in rows[1:]]), np.concatenate(actions))
+
+
+@pytest.mark.parametrize('ahead_s', [3, 3600])
+def test_commands_of_a_clock_that_is_ahead_count_from_their_reception_and_are_told(tmp_path, ahead_s, monkeypatch):
+    bag = MotionBag(tmp_path / 'bag')
+    teleoperate(bag, 3.0)
+    without(bag, '/left/joint_trajectory')
+    for k in range(151):
+        at_ns = T0 + k * DT
+        ahead = MotionBag(tmp_path / 'ahead')
+        trajectory(ahead, at_ns + ahead_s * NANOSECONDS, 0, commanded(at_ns)[0])
+        bag._messages += [(at_ns + 2 * MS, *rest) for _, *rest in ahead._messages]
+    found, [rows] = plan(bag)
+    assert any(note.startswith(f'{bag.path}: 151 commands were received') for note in found.notes)
+    expected = [commanded(row.instant_ns)[0] for row in rows[1:]]
+    # Half of a control period at most lies between a command's reception and its instant.
+    np.testing.assert_allclose([row.commands[-1][0] for row in rows[1:]], expected, atol=0.1 * 1.5 * DT / NANOSECONDS)
+
+
+def test_motion_of_the_graph_behind_the_end_of_a_mark_is_left_out_and_told(tmp_path):
+    bag = MotionBag(tmp_path / 'bag')
+    act(bag, 1, T0, 8)
+    mark(bag, (-0.1, 'start'), (0.8, 'stop'), (0.9, 'start'), (1.5, 'discard'))
+    found, [rows] = plan(bag)
+    assert [part.frames for part in found.parts] == [9]
+    assert max(row.instant_ns for row in rows) <= T0 + 800 * MS
+    assert any('the recorded episode ended before the task' in note for note in found.notes)
+
+
+def test_the_bag_says_what_was_to_be_done_before_the_caller_does(tmp_path):
+    for name, fill, own in (('leader', teleoperate, 'wipe the table'), ('graph', None, 'fold the towel')):
+        bag = MotionBag(tmp_path / name)
+        fill(bag, 1.0) if fill else act(bag, 1, T0, 2)
+        with Bag(bag.close()) as opened:
+            assert [part.instruction for part in plan_bag(opened, PROFILE, 'dance').parts] == [own]
