@@ -1,17 +1,19 @@
 """Gazebo and Isaac Sim beside the graph, as `launch` actions. Only for a ROS machine."""
 
 import shlex
+from collections.abc import Callable
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import ExecuteProcess, IncludeLaunchDescription, Shutdown
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import Command, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from lingbot_va_ros.launch_arguments import GAZEBO, ISAAC, graph_arguments, is_true
+from lingbot_va_ros.launch_arguments import GAZEBO, ISAAC, graph_arguments
 from lingbot_va_ros.launch_graph import described, graph_actions
 from lingbot_va_ros.ros_environment import dds_environment
 from lingbot_va_ros.simulator_commands import (
@@ -21,6 +23,7 @@ from lingbot_va_ros.simulator_commands import (
     gazebo_arguments,
     isaac_command,
     spawner_arguments,
+    with_controllers,
     xacro_command,
 )
 
@@ -50,6 +53,7 @@ def _gazebo(values: dict[str, str]) -> list[Action]:
         namespace=values['namespace'],
         arguments=['-topic', 'robot_description', '-name', 'two_arms'],
         output='screen',
+        on_exit=_if_failed('the arms could not be placed in Gazebo'),
     )
     bridge = Node(
         package='ros_gz_bridge',
@@ -68,7 +72,7 @@ def _isaac(values: dict[str, str]) -> list[Action]:
     if command := isaac_command(values):
         ended = [Shutdown(reason='Isaac Sim has ended')]
         actions.append(ExecuteProcess(cmd=command, output='screen', additional_env=dds_environment(), on_exit=ended))
-    if is_true('ros2_control', values['ros2_control']):
+    if with_controllers(values):
         manager = Node(
             package='controller_manager',
             executable='ros2_control_node',
@@ -88,10 +92,26 @@ def _state_publisher(values: dict[str, str], hardware: str) -> Node:
         executable='robot_state_publisher',
         namespace=values['namespace'],
         parameters=[{'robot_description': description, 'use_sim_time': True}],
+        on_exit=[Shutdown(reason='robot_state_publisher has ended')],
     )
 
 
 def _spawner(values: dict[str, str]) -> Node:
     return Node(
-        package='controller_manager', executable='spawner', arguments=spawner_arguments(values), output='screen'
+        package='controller_manager',
+        executable='spawner',
+        arguments=spawner_arguments(values),
+        output='screen',
+        on_exit=_if_failed('the controllers could not be started'),
     )
+
+
+def _if_failed(reason: str) -> Callable[[ProcessExited, LaunchContext], list[Action] | None]:
+    """End the launch when a program that ends by itself has failed."""
+
+    def ended(event: ProcessExited, context: LaunchContext) -> list[Action] | None:
+        if event.returncode == 0 or context.is_shutdown:
+            return None
+        return [Shutdown(reason=f'{reason}; its log says why')]
+
+    return ended

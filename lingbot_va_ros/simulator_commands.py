@@ -6,12 +6,13 @@ from pathlib import Path
 import yaml
 
 from lingbot_va_core.resources import share_dir
-from lingbot_va_core.robot import profile_path
+from lingbot_va_core.robot import load_profile, profile_path
 from lingbot_va_ros.launch_arguments import is_true
 
 GAZEBO_HARDWARE = 'gz_ros2_control/GazeboSimSystem'
 TOPIC_HARDWARE = 'joint_state_topic_hardware_interface/JointStateTopicSystem'
 CONTROLLERS_WITHIN_S = '120'
+JOINT_STATE = 'joint_state'  # a type of output
 
 
 def config_file(name: str) -> Path:
@@ -46,11 +47,29 @@ def spawner_arguments(values: Mapping[str, str]) -> list[str]:
     ]  # fmt: skip
 
 
+def with_controllers(values: Mapping[str, str]) -> bool:
+    """Say whether trajectory controllers stand before Isaac Sim.
+
+    Raises:
+        ValueError: the arms of the profile do not speak to any.
+    """
+    if not is_true('ros2_control', values['ros2_control']):
+        return False
+    robot = values['robot']
+    outputs = [arm.output for arm in load_profile(robot).arms] if robot else []
+    if any(output is not None and output.type == JOINT_STATE for output in outputs):
+        raise ValueError(
+            f"ros2_control is true, but the profile '{robot}' sends commands as {JOINT_STATE}, to which no controller "
+            'listens; say robot:=gazebo'
+        )
+    return True
+
+
 def isaac_command(values: Mapping[str, str]) -> list[str]:
     """Return the command that runs Isaac Sim with its bridge; none if Isaac Sim runs already.
 
     Raises:
-        ValueError: no stage was named.
+        ValueError: no stage was named, or ros2_control does not go with the profile.
     """
     if not values['isaac_python']:
         return []
@@ -59,5 +78,5 @@ def isaac_command(values: Mapping[str, str]) -> list[str]:
     command = [values['isaac_python'], str(share_dir() / 'tools' / 'isaac_bridge.py'), '--stage', values['stage']]
     command += ['--robot', str(profile_path(values['robot'])), '--articulation', values['articulation']]
     command += [f'--namespace={values["namespace"]}', '--cameras', *values['cameras'].split()]
-    flags = {'ros2_control': '--ros2-control', 'headless': '--headless'}
-    return command + [option for name, option in flags.items() if is_true(name, values[name])]
+    flags = {'--ros2-control': with_controllers(values), '--headless': is_true('headless', values['headless'])}
+    return command + [option for option, given in flags.items() if given]

@@ -24,6 +24,7 @@ from lingbot_va_ros.simulator_commands import (
     gazebo_arguments,
     isaac_command,
     spawner_arguments,
+    with_controllers,
     xacro_command,
 )
 
@@ -373,19 +374,27 @@ def test_what_does_not_fit_the_profile_is_refused(bridge: ModuleType, changes: d
 def test_the_launch_file_runs_the_bridge_with_options_that_it_has(bridge: ModuleType) -> None:
     cameras = ' '.join(f'{name}={prim}' for name, prim in PRIMS.items())
     given = DEFAULTS | {
-        'isaac_python': '/isaac/python.sh', 'stage': 'robot.usd', 'robot': 'isaac', 'cameras': cameras,
+        'isaac_python': '/isaac/python.sh', 'stage': 'robot.usd', 'robot': 'gazebo', 'cameras': cameras,
         'namespace': 'cell', 'ros2_control': 'true', 'headless': 'true',
     }  # fmt: skip
     python, script, *options = isaac_command(given)
     assert (python, Path(script)) == ('/isaac/python.sh', ROOT / 'tools' / 'isaac_bridge.py')
     args = bridge.make_parser().parse_args(options)
-    assert (args.stage, args.robot, args.namespace) == ('robot.usd', profile_path('isaac'), 'cell')
+    assert (args.stage, args.robot, args.namespace) == ('robot.usd', profile_path('gazebo'), 'cell')
     assert args.cameras == cameras.split()
     assert args.ros2_control
     assert args.headless
     assert isaac_command(DEFAULTS) == []
     with pytest.raises(ValueError, match='stage:=FILE'):
         isaac_command(given | {'stage': ''})
+
+
+def test_controllers_stand_only_before_arms_that_speak_to_them() -> None:
+    given = DEFAULTS | {'ros2_control': 'true'}
+    assert with_controllers(given | {'robot': 'gazebo'})
+    assert not with_controllers(given | {'robot': 'isaac', 'ros2_control': 'false'})
+    with pytest.raises(ValueError, match=r"the profile 'isaac' sends commands as joint_state.*say robot:=gazebo"):
+        with_controllers(given | {'robot': 'isaac'})
 
 
 def test_outside_isaac_sim_the_script_says_what_is_wrong_before_it_needs_it(tmp_path: Path) -> None:
