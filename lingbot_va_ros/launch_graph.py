@@ -29,8 +29,9 @@ from lingbot_va_ros.node_table import NodeSpec
 from lingbot_va_ros.respawns import Respawns
 from lingbot_va_ros.ros_environment import dds_environment
 
-ASK_S = 2.0  # a request to a process that has just begun can be lost, so that it is repeated
-ASKS = 30
+ASK_S = 10.0  # a request to a process that has just begun can be lost, so that it is repeated
+ASKS = 6  # few: until the launch ends, each that is lost holds one of its threads
+FIRST_ASK_S = 5.0  # about as long as a process takes to begin; what is asked earlier can be lost
 
 
 def graph_description(simulation: bool, **defaults: str) -> LaunchDescription:
@@ -167,7 +168,7 @@ def _ask_until_heard(start: NodeStart, node: LifecycleNode) -> list[Action]:
         if heard or context.is_shutdown:
             return None
         if asked == ASKS:
-            return [Shutdown(reason=f'{start.spec.name} did not appear again within {ASKS * ASK_S:g} s')]
+            return [Shutdown(reason=f'{start.spec.name} did not appear again within {FIRST_ASK_S + ASKS * ASK_S:g} s')]
         asked += 1
         again = TimerAction(period=ASK_S, actions=[OpaqueFunction(function=ask)])
         return [_change(node, Transition.TRANSITION_CONFIGURE), again]
@@ -175,7 +176,7 @@ def _ask_until_heard(start: NodeStart, node: LifecycleNode) -> list[Action]:
     begins = OnStateTransition(
         target_lifecycle_node=node, goal_state='configuring', entities=[OpaqueFunction(function=hear)]
     )
-    return [RegisterEventHandler(begins), OpaqueFunction(function=ask)]
+    return [RegisterEventHandler(begins), TimerAction(period=FIRST_ASK_S, actions=[OpaqueFunction(function=ask)])]
 
 
 def _change(node: LifecycleNode, transition: int) -> Action:
