@@ -6,12 +6,15 @@ import importlib.util
 import os
 import shlex
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from support import Graph, Program, wait_until
+from support import Graph, Program, living, wait_until
 
 from lingbot_va_ros.cli import COMMANDS
 from lingbot_va_ros.commands.graph_options import make_graph
@@ -221,18 +224,92 @@ def load(name: str, **given: str) -> tuple[list[Any], Any]:
     return module.generate_launch_description().entities, context
 
 
+def actions_of(name: str, **given: str) -> list[Any]:
+    """What a launch file does with these arguments, with the others at their defaults."""
+    from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
+    entities, context = load(name, **given)
+    for entity in entities:
+        if isinstance(entity, DeclareLaunchArgument):
+            entity.execute(context)
+    (body,) = [entity for entity in entities if isinstance(entity, OpaqueFunction)]
+    return body.execute(context)
+
+
 @needs_launch
 @each_file
 def test_launch_files_execute_with_the_arguments_of_the_table(name: str, tmp_path: Path) -> None:
-    from launch.actions import DeclareLaunchArgument, OpaqueFunction
+    from launch.actions import DeclareLaunchArgument
 
-    entities, context = load(name, **({'out': str(tmp_path)} if name in ('record', 'train_data') else {}))
-    declared = [entity for entity in entities if isinstance(entity, DeclareLaunchArgument)]
-    assert [entity.name for entity in declared] == [argument.name for argument in ARGUMENTS[name]]
-    for entity in declared:
-        entity.execute(context)
-    (body,) = [entity for entity in entities if isinstance(entity, OpaqueFunction)]
-    assert body.execute(context)
+    given = {'out': str(tmp_path)} if name in ('record', 'train_data') else {}
+    entities, _ = load(name, **given)
+    declared = [entity.name for entity in entities if isinstance(entity, DeclareLaunchArgument)]
+    assert declared == [argument.name for argument in ARGUMENTS[name]]
+    assert actions_of(name, **given)
+
+
+@needs_launch
+def test_controllers_are_started_before_isaac_sim_where_they_are_asked_for() -> None:
+    from launch_ros.actions import Node
+
+    def programs(**given: str) -> list[str]:
+        return [each.node_executable for each in actions_of('isaac', **given) if isinstance(each, Node)]
+
+    controllers = ['robot_state_publisher', 'ros2_control_node', 'spawner']
+    assert programs(ros2_control='true', robot='gazebo') == [*controllers, *programs()]
+    with pytest.raises(ValueError, match='say robot:=gazebo'):
+        programs(ros2_control='true')
+
+
+@needs_launch
+def test_isaac_sim_is_started_where_its_python_is_named() -> None:
+    from launch.actions import ExecuteProcess
+    from launch_ros.actions import Node
+
+    def processes(**given: str) -> list[str]:
+        others = [each for each in actions_of('isaac', **given) if not isinstance(each, Node)]
+        return [each.cmd[0][0].text for each in others if isinstance(each, ExecuteProcess)]
+
+    assert processes() == []
+    assert processes(isaac_python='/isaac/python.sh', stage='cell.usd') == ['/isaac/python.sh']
+
+
+@needs_launch
+def test_a_session_whose_bag_is_there_begins_with_the_conversion(tmp_path: Path) -> None:
+    from launch.actions import LogInfo
+
+    def first() -> str:
+        told = [each for each in actions_of('train_data', out=str(tmp_path)) if isinstance(each, LogInfo)]
+        return ''.join(part.text for part in told[0].msg)
+
+    assert first().startswith('Runs lingbot-va record ')
+    (tmp_path / 'bag').mkdir()
+    assert first().startswith('Runs lingbot-va convert ')
+
+
+@needs_launch
+@pytest.mark.parametrize(('autostart', 'asked'), [('true', 1), ('false', 0)])
+def test_nothing_is_asked_of_the_nodes_without_autostart(autostart: str, asked: int) -> None:
+    from launch.actions import EmitEvent
+    from launch_ros.actions import LifecycleNode
+
+    actions = actions_of('sim', autostart=autostart)
+    assert sum(isinstance(each, LifecycleNode) for each in actions) == len(nodes(simulation=True))
+    assert sum(isinstance(each, EmitEvent) for each in actions) == asked, 'the first node, to configure'
+
+
+@needs_launch
+@pytest.mark.parametrize(('status', 'stopping', 'ends'), [(1, False, True), (0, False, False), (-2, True, False)])
+def test_a_program_that_fails_ends_the_launch_unless_it_ends_already(status: int, stopping: bool, ends: bool) -> None:
+    from launch.actions import Shutdown
+
+    from lingbot_va_ros.launch_simulators import _if_failed
+
+    ended = _if_failed('the controllers could not be started')
+    done = ended(SimpleNamespace(returncode=status), SimpleNamespace(is_shutdown=stopping)) or []
+    assert [each.event.reason for each in done if isinstance(each, Shutdown)] == (
+        ['the controllers could not be started; its log says why'] if ends else []
+    )
 
 
 @needs_launch
@@ -264,10 +341,9 @@ def test_launch_files_start_processes_as_up_does(simulation: bool) -> None:
         assert [section['ros__parameters'] for section in told.values()] == [start.parameters]
 
 
-@needs_launch
-def test_sim_launch_brings_all_nodes_to_active_and_ends_on_ctrl_c(graph: Graph) -> None:
-    from lifecycle_msgs.srv import GetState
-
+@contextmanager
+def launched() -> Iterator[Program]:
+    """The simulated graph under launch, all its nodes active."""
     code = (
         'from launch import LaunchService\n'
         'from launch.launch_description_sources import get_launch_description_from_python_launch_file as load\n'
@@ -276,9 +352,61 @@ def test_sim_launch_brings_all_nodes_to_active_and_ends_on_ctrl_c(graph: Graph) 
     )
     with Program('-c', code, environment={'ROS_DOMAIN_ID': os.environ['ROS_DOMAIN_ID']}) as program:
         program.wait_for_line('All are active.', timeout=120)
+        try:
+            yield program
+        finally:
+            if living('parent', program.pid):  # what is left where an assertion failed
+                program.send(signal.SIGINT)
+                program.wait(60)
+
+
+def processes_of(program: Program) -> dict[str, int]:
+    """The process of each node of a launch."""
+    found = {}
+    for process in living('parent', program.pid):
+        words = Path(f'/proc/{process}/cmdline').read_text().split('\0')
+        found |= {word.removeprefix('__node:='): process for word in words if word.startswith('__node:=')}
+    return found
+
+
+def wait_until_gone(graph: Graph) -> None:
+    running = {spec.name for spec in NODES}
+    wait_until(lambda: not running & {name for name, _ in graph.node.get_node_names_and_namespaces()}, 30)
+
+
+@needs_launch
+def test_sim_launch_brings_all_nodes_to_active_and_ends_on_ctrl_c(graph: Graph) -> None:
+    from lifecycle_msgs.srv import GetState
+
+    with launched() as program:
         for spec in nodes(simulation=True):
             assert graph.call(f'{spec.name}/get_state', GetState).current_state.label == 'active'
         program.send(signal.SIGINT)
         program.wait(60)
-    running = {spec.name for spec in NODES}
-    wait_until(lambda: not running & {name for name, _ in graph.node.get_node_names_and_namespaces()}, 30)
+    wait_until_gone(graph)
+
+
+@needs_launch
+def test_perception_is_started_again_and_the_others_go_on(graph: Graph) -> None:
+    with launched() as program:
+        before = processes_of(program)
+        assert set(before) == {spec.name for spec in nodes(simulation=True)}
+        os.kill(before['perception'], signal.SIGKILL)
+        wait_until(lambda: program.output.count('perception is active.') == 2, 120, 'perception, active again')
+        after = processes_of(program)
+        assert after.pop('perception') != before.pop('perception')
+        assert after == before
+        program.send(signal.SIGINT)
+        program.wait(60)
+    wait_until_gone(graph)
+
+
+@needs_launch
+def test_the_launch_ends_with_the_action_node(graph: Graph) -> None:
+    with launched() as program:
+        processes = processes_of(program)
+        os.kill(processes['action'], signal.SIGKILL)
+        program.wait(60)
+    assert 'is started again' not in program.output
+    assert [name for name, process in processes.items() if Path(f'/proc/{process}').exists()] == []
+    wait_until_gone(graph)
