@@ -1,5 +1,6 @@
 """What the world model imagined, decoded: the predicted latents of a recorded episode as camera images."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,17 @@ DECODING = ('vae',)  # the part of a model that decodes
 
 @dataclass(frozen=True)
 class ImaginedFrame:
-    """The video frame that the model expected at an instant: uint8 RGB images [H, W, 3], one for each camera."""
+    """The video frame that the model expected at an instant: uint8 RGB images [H, W, 3], one for each camera.
+
+    Attributes:
+        chunk: its number.
+        received_ns: log time of the chunk.
+    """
 
     stamp_ns: int
     chunk: int
     images: list[np.ndarray]
+    received_ns: int
 
 
 def load_recorded_model(bag: EpisodeBag) -> WorldModel:
@@ -74,33 +81,54 @@ def imagined_frames(
     Raises:
         BagReadError: a latent frame does not have the model's shape.
     """
-    real = {(frame.episode, frame.index): frame for _, _, frame in messages('latents') if not frame.missing}
-    imagined: dict[tuple[int, int], list[tuple[int, Any]]] = {}
+    run_of = _Runs(messages('episode'))
+    real = {
+        (run_of(frame, log_ns), frame.index): frame for _, log_ns, frame in messages('latents') if not frame.missing
+    }
+    imagined: dict[tuple[tuple[int, int], int], list[tuple[int, Any]]] = {}
     for _, log_ns, frame in messages('imagined'):
-        imagined.setdefault((frame.episode, frame.index), []).append((log_ns, frame))
+        imagined.setdefault((run_of(frame, log_ns), frame.index), []).append((log_ns, frame))
     decoder = StreamingDecoder(model.vae, model.config.rollout, cameras, model.device)
-    episode, newest_seen, decoded = 0, -1, -1  # latent indices
+    run, newest_seen, decoded = (0, 0), -1, -1  # latent indices
     for _, log_ns, chunk in messages('action_chunk'):
-        if chunk.episode != episode:
-            episode, newest_seen, decoded = chunk.episode, -1, -1
+        if run_of(chunk, log_ns) != run:
+            run, newest_seen, decoded = run_of(chunk, log_ns), -1, -1
             decoder.reset()
         newest_seen = max([newest_seen, *(i for i in chunk.observation_indices if i < chunk.first_latent_index)])
         for index in range(decoded + 1, newest_seen + 1):
-            if (episode, index) in real:
-                decoder.decode(_tensor(real[episode, index], model))
+            if (run, index) in real:
+                decoder.decode(_tensor(real[run, index], model))
         decoded = newest_seen
         after_reality = decoder.state
         for index in range(newest_seen + 1, chunk.first_latent_index + chunk.latent_frames):
-            if (episode, index) not in imagined:
+            if (run, index) not in imagined:
                 continue
-            _, frame = min(imagined[episode, index], key=lambda candidate: abs(candidate[0] - log_ns))
+            _, frame = min(imagined[run, index], key=lambda candidate: abs(candidate[0] - log_ns))
             views = decoder.decode(_tensor(frame, model))
             if index >= chunk.first_latent_index:
-                stamps = _video_stamps(chunk, index, real.get((episode, index)))
+                stamps = _video_stamps(chunk, index, real.get((run, index)))
                 # The first latent of an episode stands for one frame.
                 for stamp, images in zip(stamps[-len(views) :], views, strict=True):
-                    yield ImaginedFrame(stamp, chunk.chunk, images)
+                    yield ImaginedFrame(stamp, chunk.chunk, images, log_ns)
         decoder.state = after_reality
+
+
+class _Runs:
+    """Tells episodes of one number apart: each graph begins to count again, and announces with another stamp."""
+
+    def __init__(self, announced: Iterable[tuple[str, int, Any]]) -> None:
+        self._begins: dict[int, list[int]] = {}  # log times, by number
+        stamps: dict[int, int] = {}
+        for _, log_ns, message in announced:
+            stamp = nanoseconds(message.header.stamp)
+            if stamps.get(message.episode) != stamp:
+                stamps[message.episode] = stamp
+                self._begins.setdefault(message.episode, []).append(log_ns)
+
+    def __call__(self, message: Any, log_ns: int) -> tuple[int, int]:
+        """Return the number of a message's episode, and how many others had it before."""
+        before = bisect_right(self._begins.get(message.episode, []), log_ns) - 1
+        return message.episode, max(before, 0)  # what overtook the first announcement belongs to it
 
 
 def _video_stamps(chunk: Any, index: int, observed: Any | None) -> list[int]:

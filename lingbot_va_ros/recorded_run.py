@@ -72,23 +72,23 @@ class RecordedRun:
 def read_runs(messages: Iterable[tuple[str, Any]], clock: LatentClock) -> list[RecordedRun]:
     """Sort messages, as (name in TOPICS, message), into the episodes in which there was a chunk.
 
+    A number that is announced with another stamp is that of another graph, to which belongs what comes from then on.
+
     Raises:
         MessageError: the sizes in a message contradict each other.
     """
-    runs: dict[int, RecordedRun] = {}
+    runs: list[RecordedRun] = []
+    newest: dict[int, RecordedRun] = {}
     for topic, message in messages:
+        number = message.episode
         if topic == 'episode':
-            if message.episode and message.episode not in runs:
-                runs[message.episode] = RecordedRun(
-                    message.episode,
-                    message.task,
-                    MODES[message.mode],
-                    nanoseconds(message.header.stamp),
-                    message.instruction,
-                )
-        elif message.episode in runs:
-            runs[message.episode].add(topic, message, clock)
-    return [run for run in runs.values() if run.chunks]
+            begin = nanoseconds(message.header.stamp)
+            if number and (number not in newest or newest[number].begin_ns != begin):
+                newest[number] = RecordedRun(number, message.task, MODES[message.mode], begin, message.instruction)
+                runs.append(newest[number])
+        elif number in newest:
+            newest[number].add(topic, message, clock)
+    return [run for run in runs if run.chunks]
 
 
 def runs_in_bag(bag: Bag, profile: RobotProfile) -> list[RecordedRun]:
@@ -114,7 +114,8 @@ def video_frames(bag: Bag, profile: RobotProfile, run: RecordedRun) -> Iterator[
     """
     cameras = find_topics(bag, profile).cameras
     index, frames = 0, []
-    for _, row in read_motion(bag, profile, [Span(begin_ns=run.begin_ns, episode=run.episode)]):
+    span = Span(run.begin_ns, episode=run.episode, announced_ns=run.begin_ns)
+    for _, row in read_motion(bag, profile, [span]):
         if isinstance(row, Cut):
             return
         pairs = zip(cameras, row.frames, strict=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lingbot_va_core.session import Chunk, Session
+from lingbot_va_ros.action_messages import pose_frame
 from lingbot_va_ros.recorded_run import RecordedRun
 
 
@@ -17,11 +18,17 @@ class ReplayError(ValueError):
 
 @dataclass(frozen=True)
 class Step:
-    """What becomes known before a chunk is predicted: latent frames and executed actions, by index."""
+    """What becomes known before a chunk is predicted: latent frames and executed actions, by index.
+
+    Attributes:
+        first: latent frame with which the chunk begins.
+        recorded: ActionChunk that was predicted from it.
+    """
 
     observed: tuple[int, ...]
     executed: tuple[int, ...]
-    recorded: Any | None = None  # ActionChunk that was predicted from it
+    first: int
+    recorded: Any | None = None
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,25 @@ class Difference:
     Attributes:
         actions: SI units.
         latents: of the imagined frames, as they were sent in half precision; None where they were not recorded.
+        compared, imagined: how many imagined frames were compared, and how many there are.
     """
 
     chunk: int
     actions: float
     latents: float | None
+    compared: int
+    imagined: int
     same_context: bool
 
     @property
-    def identical(self) -> bool:
-        """Whether nothing differs, to the bit."""
+    def same_actions(self) -> bool:
+        """Whether the actions are the same to the bit, and no imagined frame that was recorded differs."""
         return self.same_context and self.actions == 0 and not self.latents
+
+    @property
+    def identical(self) -> bool:
+        """Whether everything was compared, and nothing differs, to the bit."""
+        return self.same_actions and self.compared == self.imagined
 
 
 def same_frames(run: RecordedRun, chunk_frames: int) -> bool:
@@ -85,33 +100,40 @@ def recorded_steps(run: RecordedRun) -> list[Step]:
             raise ReplayError(f'episode {run.episode} cannot be replayed: {missing}')
         executed = [int(i) for i in (*message.observation_indices, *message.executed_indices) if i not in known]
         known.update(executed)
-        steps.append(Step(tuple(map(int, message.observation_indices)), tuple(executed), message))
+        observed = tuple(map(int, message.observation_indices))
+        steps.append(Step(observed, tuple(executed), int(message.first_latent_index), message))
     return steps
 
 
 def synchronous_steps(run: RecordedRun, chunk_frames: int) -> list[Step]:
     """Return the order in which a model that waits for all of its last chunk would have got the same inputs."""
-    steps, end = [Step((0,), ())], max(chunk_frames, 2)
+    steps, end = [Step((0,), (), 1)], max(chunk_frames, 2)
     while end <= max(run.latents, default=0):
         last = tuple(range(1 if len(steps) == 1 else end - chunk_frames, end))
         if not all(index in run.latents and index in run.executed for index in last):
             break
-        steps.append(Step(last, last))
+        steps.append(Step(last, last, end))
         end += chunk_frames
     return steps
 
 
 def replay(run: RecordedRun, session: Session, steps: Sequence[Step]) -> Iterator[Replayed]:
-    """Predict a chunk after each step.
+    """Predict a chunk after each step; an instruction holds from the latent frame on with which its chunk began.
 
     Raises:
         ReplayError: an input is not in the recording.
         SessionError: the session cannot predict from these steps.
     """
     instruction = run.instructions.get(0, run.instruction)
+    said = [
+        (message.first_latent_index, run.instructions[message.chunk])
+        for message in run.chunks
+        if message.chunk in run.instructions
+    ]
     session.start(instruction)
     for number, step in enumerate(steps):
-        if (text := run.instructions.get(number, instruction)) != instruction and step.recorded is not None:
+        text = next((text for first, text in reversed(said) if first <= step.first), instruction)
+        if text != instruction:
             instruction = text
             session.set_instruction(text)
         for index in step.executed:
@@ -146,9 +168,31 @@ def difference(run: RecordedRun, replayed: Replayed) -> Difference:
     return Difference(
         chunk=int(message.chunk),
         actions=float(np.abs(actions - chunk.actions).max()),
-        latents=max(latents, default=None),
+        latents=float(np.max(latents)) if latents else None,
+        compared=len(latents),
+        imagined=len(frames),
         same_context=all(tuple(getattr(message, name)) == getattr(chunk, name) for name in context),
     )
+
+
+def require_pose_frame(run: RecordedRun, relative: bool | None, mask: np.ndarray) -> None:
+    """Refuse a model whose poses are relative to something else than the recorded ones.
+
+    Args:
+        run: recorded.
+        relative: `relative_poses` of the model, None where that is unknown.
+        mask: bool [30], channels that the robot uses.
+
+    Raises:
+        ReplayError: they are.
+    """
+    ours = pose_frame(relative, mask)
+    others = {message.header.frame_id for message in run.chunks} - {'', ours}
+    if ours and others:
+        raise ReplayError(
+            f"episode {run.episode} cannot be replayed: its chunks have poses in '{min(others)}', those of the "
+            f"model are in '{ours}'"
+        )
 
 
 def _of(run: RecordedRun, values: dict[int, np.ndarray], index: int, what: str, chunk: int) -> np.ndarray:

@@ -55,13 +55,14 @@ def _write_imagined(bag: Bag, profile: RobotProfile, model: WorldModel, path: Pa
         (nanoseconds(message.header.stamp), log_ns) for _, log_ns, message in bag.messages(profile.joint_states_topic)
     ]
     stamps, logged = np.array(received or [(0, 0)], dtype=np.int64).T
+    offsets = logged - stamps  # the clock of the recorder; that of the stamps may start over
     writer = BagWriter(path, {'imagined_by': model.name}, QUEUE_BYTES)
     try:
         topics = [writer.add_topic(bag.resolve(imagined_topic(each)), IMAGE, SENSOR) for each in profile.cameras]
         count = 0
         for frame in imagined_frames(bag.messages, len(profile.cameras), model):
-            nearest = np.searchsorted(stamps, frame.stamp_ns).clip(max=len(stamps) - 1)
-            log_ns = frame.stamp_ns + int(logged[nearest] - stamps[nearest])  # the clock of the recorder
+            then = np.searchsorted(logged, frame.received_ns).clip(max=len(logged) - 1)
+            log_ns = frame.stamp_ns + int(offsets[then])
             for topic, camera, image in zip(topics, profile.cameras, frame.images, strict=True):
                 writer.put(topic, log_ns, serialize_message(image_message(image, frame.stamp_ns, camera.frame_id)))
             count += 1

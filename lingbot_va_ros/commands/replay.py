@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay; the exit status is 0 when the chunks are identical, or when another model was evaluated."""
+    """Replay; the exit status is 0 when the chunks are identical, or when another model was evaluated on an episode."""
     import torch
 
     from lingbot_va_ros.atomic import write_json
@@ -47,11 +48,12 @@ def run(args: argparse.Namespace) -> int:
     from lingbot_va_ros.recorded_run import runs_in_bag
     from lingbot_va_ros.replay import ReplayError
 
+    shown = _shown(args)
     with Bag(args.bag) as bag:
         # With another number of threads, sums would be rounded differently.
         torch.set_num_threads(int(bag.notes.get('torch_threads', 1)))
         profile = bag.profile(args.robot)
-        if args.view or args.rrd or args.foxglove:
+        if shown:
             _show(args, bag, profile)
             return 0
         runs = runs_in_bag(bag, profile)
@@ -60,22 +62,37 @@ def run(args: argparse.Namespace) -> int:
             if not runs:
                 raise ValueError(f'--episode is {args.episode}; {bag.path} has no chunk of such an episode')
         model = _model(args, bag, profile, runs)
-        results = []
+        results, seen = [], Counter()
         for each in runs:
+            seen[each.episode] += 1  # graphs that were started again count again
+            again = f'_{seen[each.episode]}' if seen[each.episode] > 1 else ''
+            pictures = args.out and args.out / f'episode_{each.episode}{again}'
             try:
-                results.append(_replay(args, bag, profile, each, model))
+                results.append(_replay(args, bag, profile, each, model, pictures))
             except ReplayError as error:
                 if len(runs) == 1:
                     raise
                 print(f'episode {each.episode}: {error}')
-                results.append({'episode': each.episode, 'identical': False, 'error': str(error)})
+                results.append(
+                    {'episode': each.episode, 'announced_ns': each.begin_ns, 'identical': False, 'error': str(error)}
+                )
     identical = all(result['identical'] for result in results)
     if args.json:
         write_json(
             args.json,
             {'bag': str(args.bag), 'model': model.name, 'identical': identical, 'episodes': results},
         )
-    return 0 if identical or args.checkpoint else 1
+    evaluated = args.checkpoint and any('error' not in result for result in results)
+    return 0 if identical or evaluated else 1
+
+
+def _shown(args: argparse.Namespace) -> bool:
+    """Return whether a recording is to be seen; raises ValueError for options that would have no meaning then."""
+    how = '--view' if args.view else '--rrd' if args.rrd else '--foxglove' if args.foxglove else ''
+    others = [name for name in ('checkpoint', 'episode', 'out', 'json') if getattr(args, name) is not None]
+    if how and others:
+        raise ValueError(f'{how} shows the recording instead of replaying it; leave out --{", --".join(others)}')
+    return bool(how)
 
 
 def _show(args: argparse.Namespace, bag: 'Bag', profile: 'RobotProfile') -> None:
@@ -106,15 +123,28 @@ def _model(args: argparse.Namespace, bag: 'Bag', profile: 'RobotProfile', runs: 
 
 
 def _replay(
-    args: argparse.Namespace, bag: 'Bag', profile: 'RobotProfile', run: 'RecordedRun', model: 'WorldModel'
+    args: argparse.Namespace,
+    bag: 'Bag',
+    profile: 'RobotProfile',
+    run: 'RecordedRun',
+    model: 'WorldModel',
+    pictures: Path | None,
 ) -> dict[str, Any]:
-    """Replay one episode, tell people, and return its numbers."""
+    """Replay one episode, tell people, and return its numbers; the names of its pictures begin with `pictures`."""
     from lingbot_va_core.session import Session
     from lingbot_va_ros.inference import warm_up
     from lingbot_va_ros.recorded_run import encoded_latents
-    from lingbot_va_ros.replay import difference, recorded_steps, replay, same_frames, synchronous_steps
+    from lingbot_va_ros.replay import (
+        difference,
+        recorded_steps,
+        replay,
+        require_pose_frame,
+        same_frames,
+        synchronous_steps,
+    )
     from lingbot_va_ros.replay_evaluation import evaluate
 
+    require_pose_frame(run, model.config.rollout.relative_poses, profile.mask)
     if args.checkpoint or not run.latents:  # each model sees with its own VAE
         run.latents = encoded_latents(bag, profile, run, model)
     frames = model.config.rollout.chunk_frames
@@ -127,23 +157,27 @@ def _replay(
     found = [difference(run, each) for each in chunks] if alike else []
     result = {
         'episode': run.episode,
+        'announced_ns': run.begin_ns,
         'mode': session.mode,
         'identical': bool(found) and all(each.identical for each in found),
+        'same_actions': bool(found) and all(each.same_actions for each in found),
         'same_context': bool(found) and all(each.same_context for each in found),
         'largest_action_difference': max((each.actions for each in found), default=None),
         'largest_latent_difference': max((each.latents for each in found if each.latents is not None), default=None),
+        'imagined_frames': sum(len(each.frames) for each in chunks),
+        'imagined_frames_compared': sum(each.compared for each in found),
         **evaluate(run, chunks, profile),
         'pixel_error': None,
         'pixel_change': None,
     }
-    if args.checkpoint or args.out:
-        result['pixel_error'], result['pixel_change'] = _look(args.out, bag, profile, run, model, chunks)
+    if args.checkpoint or pictures:
+        result['pixel_error'], result['pixel_change'] = _look(pictures, bag, profile, run, model, chunks)
     _tell(result)
     return result
 
 
 def _look(
-    out: Path | None,
+    pictures: Path | None,
     bag: 'Bag',
     profile: 'RobotProfile',
     run: 'RecordedRun',
@@ -162,10 +196,10 @@ def _look(
     for frame in compared_frames(chunks, run, video_frames(bag, profile, run), model):
         found.append((frame.error, frame.change))
         sheet.add(frame)
-    if out:
-        write_curves(run, chunks, profile, out / f'episode_{run.episode}_actions.png')
+    if pictures:
+        write_curves(run, chunks, profile, pictures.with_name(f'{pictures.name}_actions.png'))
         if found:
-            sheet.write(out / f'episode_{run.episode}_video.png')
+            sheet.write(pictures.with_name(f'{pictures.name}_video.png'))
     return tuple(np.mean(found, axis=0).tolist()) if found else (None, None)
 
 
@@ -175,7 +209,15 @@ def _tell(result: dict[str, Any]) -> None:
 
     print(f'episode {result["episode"]}: {result["chunks"]} chunks in mode {result["mode"]}')
     if result['identical']:
-        print('  identical to what was recorded')
+        print(f'  identical to what was recorded, with all {result["imagined_frames"]} imagined frames')
+    elif result['same_actions']:
+        compared = result['imagined_frames_compared']
+        few = (
+            f'only {compared} of {result["imagined_frames"]} imagined frames were'
+            if compared
+            else 'imagined frames not'
+        )
+        print(f'  actions identical; {few} recorded')
     elif result['largest_action_difference'] is not None:
         print(
             f'  differs from what was recorded by at most {number(result["largest_action_difference"])} in actions, '

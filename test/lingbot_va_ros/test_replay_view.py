@@ -1,5 +1,6 @@
 """What people see of a recording: the file for Rerun, and the layout and images for Foxglove."""
 
+import array
 import io
 import json
 import subprocess
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 from driven_episode import drive
 from PIL import Image
+from rclpy.serialization import deserialize_message, serialize_message
 from recorded_episode import ORIGIN, PROFILE, Chunk, RecordedEpisode, picture, time
 from sensor_msgs.msg import JointState
 
 from lingbot_va_core.robot import RobotProfile, load_profile, robot_names
-from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, PredictionError, Status
+from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Episode, LatentFrame, PredictionError, Status
 from lingbot_va_ros import cli, viewer
 from lingbot_va_ros.bag import Bag, nanoseconds
 from lingbot_va_ros.bag_topics import COMPRESSED, IMAGE
@@ -217,6 +219,49 @@ def test_what_foxglove_lacks_is_written_beside_a_bag(bag: Path, tmp_path: Path) 
             assert [log_ns for _, log_ns, _ in messages] == [frame.stamp_ns for frame in expected]
             for frame, (_, _, message) in zip(expected, messages, strict=True):
                 np.testing.assert_array_equal(to_rgb(message), frame.images[number])
+
+
+DELAY, LATER = 3 * 10**11, 20 * 10**9  # of the recorder's clock from stamps; from one start of the graph to the next
+
+
+class StartedTwice(RecordedEpisode):
+    """A graph on a simulated clock, which starts over with it; another model would be seen by its pictures."""
+
+    def close(self) -> None:
+        once = list(self._messages)
+        self._messages = [(at_ns + DELAY, *rest) for at_ns, *rest in once]
+        for at_ns, topic, data in once:
+            if topic == 'episode':
+                message = deserialize_message(data, Episode)
+                message.header.stamp = time(at_ns + 10**6)
+                data = serialize_message(message)
+            elif topic == 'imagined':
+                message = deserialize_message(data, LatentFrame)
+                message.data = array.array('B', (2 * np.frombuffer(message.data, '<f2')).tobytes())
+                data = serialize_message(message)
+            self._messages.append((at_ns + DELAY + LATER, topic, data))
+        super().close()
+
+
+def test_images_of_graphs_that_were_started_again_lie_beside_their_own(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('driven_episode.RecordedEpisode', StartedTwice)
+    drive(tmp_path / 'bag', CHUNKS)
+    assert cli.main(['replay', str(tmp_path / 'bag'), '--foxglove', str(tmp_path / 'fox')]) == 0
+    with Bag(bag) as opened, Bag(tmp_path / 'fox' / 'imagined') as written:
+        model = load_noted_model(opened.notes, PROFILE, set())
+        expected = list(imagined_frames(opened.messages, len(PROFILE.cameras), model))
+        messages = list(written.messages(imagined_topic(PROFILE.cameras[0])))
+    stamps = [frame.stamp_ns for frame in expected]
+    assert [nanoseconds(m.header.stamp) for _, _, m in messages] == 2 * stamps
+    assert [log_ns for _, log_ns, _ in messages] == [at + by for by in (DELAY, DELAY + LATER) for at in stamps]
+    first, second = (
+        np.stack([to_rgb(message) for _, _, message in part]).astype(int)
+        for part in (messages[: len(stamps)], messages[len(stamps) :])
+    )
+    np.testing.assert_array_equal(first, [frame.images[0] for frame in expected])
+    assert all(np.abs(one - other).mean() > 1 for one, other in zip(first, second, strict=True))
 
 
 def test_a_layout_takes_the_names_of_topics_and_the_order_of_joints_from_the_bag() -> None:

@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from driven_episode import SEED, drive
+from driven_episode import OTHER, SEED, drive
 from PIL import Image
-from recorded_episode import EPISODE, ORIGIN, PROFILE, Chunk, RecordedEpisode
+from rclpy.serialization import deserialize_message, serialize_message
+from recorded_episode import EPISODE, INSTRUCTION, ORIGIN, PROFILE, Chunk, RecordedEpisode, time
 
 from lingbot_va_core.canvas import to_images, to_pixels
 from lingbot_va_core.checkpoint import load_model, save_checkpoint
 from lingbot_va_core.session import Session
 from lingbot_va_core.streaming import StreamingDecoder
+from lingbot_va_msgs.msg import Episode
 from lingbot_va_ros import cli
+from lingbot_va_ros.action_messages import pose_frame
 from lingbot_va_ros.bag import Bag
 from lingbot_va_ros.recorded_run import RecordedRun, runs_in_bag, video_frames
-from lingbot_va_ros.replay import difference, recorded_steps, replay
+from lingbot_va_ros.replay import ReplayError, difference, recorded_steps, replay, require_pose_frame, synchronous_steps
 from lingbot_va_ros.replay_evaluation import compared_frames
 
 CHUNKS = 3
@@ -129,6 +132,84 @@ def test_a_model_with_shorter_chunks_is_fed_as_if_it_waited(bag: Path, tmp_path:
     assert episode['chunks'] > 1 and episode['latent_error'] > 0
 
 
+def test_a_model_with_other_chunks_hears_a_new_instruction_where_it_held(tmp_path: Path) -> None:
+    drive(tmp_path / 'bag', 5)
+    with Bag(tmp_path / 'bag') as opened:
+        (run,) = runs_in_bag(opened, PROFILE)
+    heard: list[tuple[int, str]] = []
+
+    class Listening(Session):
+        def set_instruction(self, text: str) -> None:
+            heard.append((len(predicted), text))
+            super().set_instruction(text)
+
+    model = load_model(None, 'tiny', PROFILE, seed=1)
+    rollout = dataclasses.replace(model.config.rollout, chunk_frames=model.config.rollout.chunk_frames - 1)
+    model.config = dataclasses.replace(model.config, rollout=rollout)
+    held = next(m.first_latent_index for m in run.chunks if run.instructions[m.chunk] == OTHER)
+    steps, predicted = synchronous_steps(run, rollout.chunk_frames), []
+    for each in replay(run, Listening(model, 'sync', SEED), steps):
+        predicted.append(each.chunk.first_latent_index)
+    assert predicted == [step.first for step in steps]
+    assert heard == [(0, INSTRUCTION), (next(n for n, first in enumerate(predicted) if first >= held), OTHER)]
+
+
+class StartedTwice(RecordedEpisode):
+    """The graph is started again, and its simulation with it: stamps begin again, a little later."""
+
+    def close(self) -> None:
+        first, last = (f(m[0] for m in self._messages) for f in (min, max))
+        for at_ns, topic, data in list(self._messages):
+            if topic == 'episode':
+                message = deserialize_message(data, Episode)
+                message.header.stamp = time(at_ns + 10**6)
+                data = serialize_message(message)
+            self._messages.append((at_ns + last - first + 5 * 10**9, topic, data))
+        super().close()
+
+
+def test_runs_of_a_graph_that_was_started_again_are_replayed_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('driven_episode.RecordedEpisode', StartedTwice)
+    drive(tmp_path / 'bag', CHUNKS, latents=False)  # both encode their own images
+    status, report = replayed(tmp_path / 'bag', tmp_path, '--out', tmp_path / 'pictures')
+    assert (status, report['identical']) == (0, True)
+    first, second = report['episodes']
+    assert second['announced_ns'] - first['announced_ns'] == 10**6 and first['chunks'] == second['chunks'] == CHUNKS
+    assert len(list((tmp_path / 'pictures').iterdir())) == 4
+
+
+class NothingImagined(RecordedEpisode):
+    def close(self) -> None:
+        self._messages = [m for m in self._messages if m[1] != 'imagined']
+        super().close()
+
+
+def test_imagined_frames_that_were_not_recorded_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr('driven_episode.RecordedEpisode', NothingImagined)
+    drive(tmp_path / 'bag', CHUNKS)
+    status, report = replayed(tmp_path / 'bag', tmp_path)
+    (episode,) = report['episodes']
+    assert (status, report['identical'], episode['same_actions']) == (1, False, True)
+    assert (episode['imagined_frames_compared'], episode['imagined_frames']) == (0, 2 * CHUNKS - 1)
+    assert 'actions identical; imagined frames not recorded' in capsys.readouterr().out
+
+
+def test_poses_relative_to_something_else_are_refused(run: RecordedRun) -> None:
+    mask = np.ones(30, dtype=bool)
+    require_pose_frame(run, True, mask)  # the recording does not say
+    for message in run.chunks:
+        message.header.frame_id = pose_frame(True, mask)
+    require_pose_frame(run, True, mask)
+    require_pose_frame(run, None, mask)
+    require_pose_frame(run, False, PROFILE.mask)  # there are none
+    with pytest.raises(ReplayError, match=f"poses in '{pose_frame(True, mask)}', those of the model"):
+        require_pose_frame(run, False, mask)
+
+
 def test_imagined_images_are_measured_in_the_size_of_the_views(bag: Path, run: RecordedRun) -> None:
     model = load_model(None, 'tiny', PROFILE, 0)
     chunk = next(replay(run, session(), recorded_steps(run)))
@@ -156,6 +237,15 @@ def test_imagined_images_are_measured_in_the_size_of_the_views(bag: Path, run: R
 
 
 # What cannot be replayed
+
+
+@pytest.mark.parametrize('shown', [['--view'], ['--rrd', 'run.rrd'], ['--foxglove', 'folder']])
+@pytest.mark.parametrize('option', [['--checkpoint', 'x'], ['--episode', '0'], ['--out', 'x'], ['--json', 'x']])
+def test_options_that_have_no_meaning_for_a_view_are_refused(
+    bag: Path, shown: list[str], option: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    text = message_of(bag, *shown, *option, capsys=capsys)
+    assert f'{shown[0]} shows the recording' in text and f'leave out {option[0]}' in text
 
 
 def message_of(path: Path, *arguments: object, capsys: pytest.CaptureFixture) -> str:
@@ -228,3 +318,20 @@ def test_an_episode_of_which_a_chunk_is_missing_does_not_hide_the_others(
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith('it began before the recording')
     assert second.startswith(f'episode {EPISODE + 1}: chunk 0') and second.endswith('0 numbers, not 960')
+
+
+def test_another_model_that_could_be_evaluated_on_no_episode_is_no_success(
+    bag: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithoutBeginnings(RecordedEpisode):
+        def close(self) -> None:
+            self._messages.remove(next(m for m in self._messages if m[1] == 'action_chunk'))
+            last = max(m[0] for m in self._messages)
+            self.restart(last + 2 * 10**9)
+            self.chunk(1, Chunk(last + 3 * 10**9, first_latent=3, observed=0))
+            super().close()
+
+    monkeypatch.setattr('driven_episode.RecordedEpisode', WithoutBeginnings)
+    drive(tmp_path / 'bag', CHUNKS)
+    status, report = replayed(tmp_path / 'bag', tmp_path, '--checkpoint', other)
+    assert status == 1 and len([each['error'] for each in report['episodes']]) == 2
