@@ -30,10 +30,11 @@ def run(args: argparse.Namespace) -> int:
     from lingbot_va_ros.atomic import write_json
     from lingbot_va_ros.leader import Leader
     from lingbot_va_ros.ros_environment import apply_ros_defaults
+    from lingbot_va_ros.signals import when_asked_to_end
 
     apply_ros_defaults()
     done = []
-    with Leader(args.namespace) as leader:
+    with when_asked_to_end(_interrupt), Leader(args.namespace) as leader:
         for number in range(1, args.episodes + 1):
             done.append(leader.lead())
             outcome = 'solved' if done[-1].solved else 'failed and discarded'
@@ -44,3 +45,8 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.json, {'task': task, 'solved': solved, 'demonstrations': [asdict(each) for each in done]})
     print(f'{solved} of {len(done)} demonstrations did the task')
     return 0 if solved else 1
+
+
+def _interrupt() -> None:
+    """End as Ctrl-C does, however one is asked to: half a demonstration is discarded."""
+    raise KeyboardInterrupt
