@@ -147,6 +147,10 @@ class ClipSampler:
             place = int(random.integers(ends[-1]))
             number = int(np.searchsorted(ends, place, side='right'))
             first = place - (int(ends[number - 1]) if number else 0)
+            if settings.early_share and random.random() < settings.early_share:
+                number = int(random.integers(len(episodes)))
+                starts = len(episodes[number].latents) - settings.frames + 1
+                first = int(random.integers(min(settings.early_frames, starts)))
         episode = episodes[number]
         span = slice(first, first + settings.frames)
         latents, labels, executed = (

@@ -122,6 +122,9 @@ class ClipSettings:
             without actions. Such clips start anywhere, as an episode may after a recovery; the true first frames are
             as likely as any other. (With a VAE whose latents remember more than the frame before them, they start
             where an episode does.) The other clips begin within an episode.
+        early_share: of the clips, how many begin within the first `early_frames` latent frames of an episode, where
+            executed actions do not tell yet where the motion leads, only the cameras do. The others begin anywhere.
+        early_frames: see above.
         fdm_share: of the forwards, how many have the form of forward dynamics.
         first_chunk: also predict the first chunk of clips that begin within an episode, of which no history is known,
             as the released training does.
@@ -138,6 +141,8 @@ class ClipSettings:
     smallest_chunk: int = 1
     largest_chunk: int = 4
     start_share: float = 0.2
+    early_share: float = 0.0
+    early_frames: int = 2
     fdm_share: float = 0.2
     first_chunk: bool = False
     window: tuple[int, int] | None = None
@@ -149,7 +154,7 @@ class ClipSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, 2, 'frames')
-        _at_least(self, 1, 'smallest_chunk')
+        _at_least(self, 1, 'smallest_chunk', 'early_frames')
         _at_least(self, 0, 'min_range', 'gripper_min_range')
         require(
             self.smallest_chunk <= self.largest_chunk < self.frames,
@@ -160,7 +165,7 @@ class ClipSettings:
             require(
                 1 <= self.window[0] <= self.window[1], f'window is {list(self.window)}; give a range, from 1 upwards'
             )
-        _share(self, 'start_share', 'fdm_share', 'text_dropout', 'holdout')
+        _share(self, 'start_share', 'early_share', 'fdm_share', 'text_dropout', 'holdout')
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,15 @@ def test_without_latents_of_their_own_clips_begin_where_an_episode_does() -> Non
     assert len({float(drawn.clip(within, TRAIN, step, 0, 0).latents[1, 0, 0, 0]) for step in range(30)}) == 7
 
 
+def test_clips_of_an_episodes_beginning_are_drawn_more_often_if_told() -> None:
+    drawn = sampler(start_share=0.0, early_share=0.9, early_frames=2)
+    firsts = [int(drawn.clip(drawn.plan(TRAIN, step, 0), TRAIN, step, 0, 0).latents[0, 0, 0, 0]) for step in range(200)]
+    assert {0, 1, 2, 3, 4} == set(firsts)
+    early = sum(first < 2 for first in firsts) / len(firsts)
+    assert 0.85 < early < 1.0  # 0.9 + 0.1 * 2 / 5
+    assert 0.3 < sum(first == 0 for first in firsts) / len(firsts) < 0.65
+
+
 def test_data_sets_are_drawn_by_weight_and_too_short_episodes_never() -> None:
     drawn = sampler(([episode(9, 1), episode(4, 2)], 3.0), ([episode(9, 5)], 1.0), start_share=0.0)
     plan = drawn.plan(TRAIN, 0, 0)
