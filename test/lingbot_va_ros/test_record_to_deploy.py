@@ -1,6 +1,9 @@
 """docs/record_to_deploy.md in small: a demonstration over the graph's topics becomes a model that gives chunks."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from support import Graph, wait_until
 from trajectory_msgs.msg import JointTrajectory
 
 from lingbot_va_core.checkpoint import load_model, save_checkpoint
-from lingbot_va_core.datasets.reader import Dataset, Episode
+from lingbot_va_core.datasets.reader import Dataset
 from lingbot_va_core.robot import load_profile
 from lingbot_va_core.session import Session
 from lingbot_va_core.streaming import StreamingEncoder
@@ -33,8 +36,10 @@ def test_what_an_expert_leads_is_what_the_trained_model_was_shown(tmp_path: Path
     bag, data, run = (str(tmp_path / name) for name in ('bag', 'data', 'run'))
     with Bringup(ROBOT, {'robot': 'aloha', 'task': 'transfer_cube', 'seed': 0}, log=lambda line: None):
         arguments = ['--out', bag, '--no-latents', '--metadata', f'instruction={INSTRUCTION}']
-        with SideProcess('recorder', 'lingbot_va_ros.recorder', arguments, lambda line: None) as recorder:
+        said: list[str] = []
+        with SideProcess('recorder', 'lingbot_va_ros.recorder', arguments, said.append) as recorder:
             assert cli.main(['lead', '--episodes', '1', '--json', str(tmp_path / 'lead.json')]) == 0
+            discards_what_a_signal_ends(said)
             recorder.finish()
         leads_no_arms_that_another_commands()
     [led] = json.loads((tmp_path / 'lead.json').read_text())['demonstrations']
@@ -45,7 +50,7 @@ def test_what_an_expert_leads_is_what_the_trained_model_was_shown(tmp_path: Path
     for episode in episodes:
         assert episode.success and episode.instruction == INSTRUCTION
         assert episode.attributes['recorded_episode'] == 1
-        compare(episode)
+    compare([episode.actions for episode in episodes])
 
     save_checkpoint(load_model(None, 'tiny', PROFILE, seed=0), tmp_path / 'start')
     begin = ['--model', str(tmp_path / 'start'), '--cache', str(tmp_path / 'cache')]
@@ -71,10 +76,33 @@ def leads_no_arms_that_another_commands() -> None:
             leader.lead()
 
 
-def compare(episode: Episode) -> None:
-    """Every action is on the way of the expert's commands."""
+def discards_what_a_signal_ends(said: list[str]) -> None:
+    """A demonstration that SIGTERM ends; `said` grows by what the recorder says."""
+    before = len(said)
+    process = subprocess.Popen([sys.executable, '-m', 'lingbot_va_ros.cli', 'lead', '--episodes', '1'])
+    try:
+        wait_until(lambda: any('"start"' in line for line in said[before:]), timeout=60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 130
+        wait_until(lambda: any('"discard"' in line for line in said[before:]))
+    finally:
+        process.kill()
+        process.wait()
+    assert not any('"stop"' in line or '"success"' in line for line in said[before:])
+
+
+def compare(episodes: list[np.ndarray]) -> None:
+    """Rows go along the expert's commands, about one command a row, and together over nearly all of them."""
     with Simulation(PROFILE, 'transfer_cube') as simulation:
         demonstration = demonstrate(simulation, faultless(find_expert('aloha', 'transfer_cube')), 1)
     commands = universal(PROFILE, np.stack(demonstration.executed))
-    apart = np.linalg.norm(episode.actions[:, None] - commands, axis=-1).min(axis=1)
-    assert apart.max() <= np.linalg.norm(np.diff(commands, axis=0), axis=-1).max()
+    step = np.linalg.norm(np.diff(commands, axis=0), axis=-1).max()
+    apart = [np.linalg.norm(actions[:, None] - commands, axis=-1) for actions in episodes]
+    for each in apart:
+        reached = each[0] <= step  # commands at which a row can be, when each is 0, 1 or 2 commands behind the last one
+        for row in each[1:]:
+            reached = np.convolve(reached, np.ones(3, int))[: len(row)].astype(bool) & (row <= step)
+        assert reached.any()
+    rows = np.concatenate(apart)
+    assert (rows.min(axis=0) <= step).mean() > 0.7, 'a busy machine loses images, but not most of them'
+    assert 0.6 < len(rows) / len(commands) < 2
