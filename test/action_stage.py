@@ -15,7 +15,7 @@ from trajectory_msgs.msg import JointTrajectory
 from lingbot_va_core.robot import RobotProfile, load_profile
 from lingbot_va_msgs.msg import ActionChunk, ActionState, DualArmCommand, Episode, ExecutedActions
 from lingbot_va_ros import qos
-from lingbot_va_ros.conversions import actions_field, to_duration, to_time
+from lingbot_va_ros.conversions import actions_field, to_duration, to_ns, to_time
 from lingbot_va_ros.node_table import nodes
 
 PROFILE = load_profile('aloha')
@@ -147,3 +147,12 @@ def ramp(speed: float, frames: int, begin: np.ndarray = HOME) -> np.ndarray:
 def positions(commands: list[DualArmCommand], profile: RobotProfile = PROFILE) -> np.ndarray:
     """Joint positions [commands, joints]."""
     return np.array([profile.from_universal(command.values) for command in commands], dtype=np.float64)
+
+
+def motion(commands: list[DualArmCommand], profile: RobotProfile = PROFILE) -> tuple[np.ndarray, np.ndarray]:
+    """Velocities and accelerations [n, joints] from command to command; after a late one the arms have gone on."""
+    commands = commands[:]  # others may come meanwhile
+    spans = np.diff([to_ns(command.header.stamp) for command in commands]) / profile.clock.action_ns
+    spans = np.where(spans > 1.5, spans, 1.0)[:, None] * (profile.clock.action_ns * 1e-9)
+    velocities = np.diff(positions(commands, profile), axis=0) / spans
+    return velocities, np.diff(velocities, axis=0) / ((spans[1:] + spans[:-1]) / 2)

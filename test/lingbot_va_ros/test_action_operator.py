@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from action_bench import action_bench
-from action_stage import CLOCK, HOME, Stage, chunk_of, positions, ramp
+from action_stage import CLOCK, HOME, Stage, chunk_of, motion, positions, ramp
 from rclpy.qos import QoSProfile
 
 from lingbot_va_msgs.msg import ActionState, DualArmCommand
@@ -18,7 +18,12 @@ ACCELERATION = 20.0
 
 def speeds(commands: list[DualArmCommand]) -> np.ndarray:
     """Speed of the left waist, rad/s, in every control period."""
-    return np.diff(positions(commands)[:, 0]) / DT
+    return motion(commands)[0][:, 0]
+
+
+def brakes_gently(commands: list[DualArmCommand]) -> bool:
+    """Whether the left waist's acceleration stays within its limit."""
+    return abs(motion(commands)[1][:, 0]).max() <= ACCELERATION * 1.01
 
 
 def move(stage: Stage, speed: float = 0.8, frames: int = 3) -> None:
@@ -36,9 +41,8 @@ def test_an_emergency_stop_brakes_within_the_limits_and_stays_until_reset(stage:
     stage.say('e_stop', True, profile)
     assert 'e_stop' in stage.wait_for_state(ActionState.E_STOPPED).reason
     stage.wait_for_commands(15)
-    path = speeds(stage.commands[begin:])
-    assert abs(np.diff(path)).max() <= ACCELERATION * DT * 1.01
-    assert abs(path[-5:]).max() == 0
+    assert brakes_gently(stage.commands[begin:])
+    assert abs(speeds(stage.commands[begin:])[-5:]).max() == 0
     refused = stage.reset()
     assert (refused.success, refused.message) == (False, 'e_stop is still true; release it first')
     stage.say('e_stop', False, profile)
@@ -146,9 +150,8 @@ def test_paused_by_the_speed_scale_the_motion_goes_on_from_there(stage: Stage) -
     stage.say('speed_scale', 1.0)
     stage.wait_for_state(ActionState.MOVING)
     stage.graph.wait_for(lambda: len(stage.executed) == 2, what='the rest of the motion')
-    path = speeds(stage.commands[begin:])
-    assert path.min() >= -1e-4, 'the arm never steps back'
-    assert abs(np.diff(path)).max() <= ACCELERATION * DT * 1.01
+    assert speeds(stage.commands[begin:]).min() >= -1e-4, 'the arm never steps back'
+    assert brakes_gently(stage.commands[begin:])
     assert sum(executed.held for executed in stage.executed) > 0
     last = positions(stage.commands[-1:])[0][0]
     assert last > positions(stage.commands[paused - 1 : paused])[0][0]

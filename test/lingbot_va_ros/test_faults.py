@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from action_stage import motion
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
@@ -26,6 +27,7 @@ from lingbot_va_ros.task_client import TaskResult, run_task
 PROFILE = load_profile('aloha')
 CLOCK = PROFILE.clock
 EXCESS = 1e-5  # float32 in DualArmCommand
+DT = CLOCK.action_ns / 1e9
 PATIENCE_S = 60.0
 SECOND = 1_000_000_000
 CLOCKED = 'clocked'
@@ -106,10 +108,9 @@ class Listener:
 
     def assert_arms_held_before(self, episode: int) -> None:
         """Check that all motion was within the limits, and at rest when the first chunk of an episode began."""
-        positions = np.array([PROFILE.from_universal(command.values) for command in self.commands], dtype=float)
-        steps, dt = np.diff(positions, axis=0), CLOCK.action_ns / 1e9
-        assert np.all(np.abs(steps) <= PROFILE.limits('velocity') * dt + EXCESS)
-        assert np.all(np.abs(np.diff(steps, axis=0)) <= PROFILE.limits('acceleration') * dt**2 + 2 * EXCESS)
+        velocities, accelerations = motion(self.commands, PROFILE)
+        assert np.all(np.abs(velocities) <= PROFILE.limits('velocity') + EXCESS / DT)
+        assert np.all(np.abs(accelerations) <= PROFILE.limits('acceleration') + 2 * EXCESS / DT**2)
         commands = [each for each in self.commands if each.episode == episode]
         moving = [command.action_index != DualArmCommand.HOLD for command in commands]
         first = moving.index(True) if True in moving else len(moving)
