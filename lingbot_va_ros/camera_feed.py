@@ -21,15 +21,15 @@ class CameraFeed:
     def __init__(self, camera: Camera, image_publisher: Any, info_publisher: Any) -> None:
         self._image_publisher, self._info_publisher = image_publisher, info_publisher
         size = {'height': camera.height, 'width': camera.width}
-        # An assigned array of bytes is taken as it is; the constructor would copy it, and other types go byte by byte.
         memory = array('B', bytes(camera.height * camera.width * 3))
-        self.pixels = np.frombuffer(memory, np.uint8).reshape(camera.height, camera.width, 3)
         self._compressed = camera.transport == 'compressed'
         if self._compressed:
             self._image = CompressedImage(format='rgb8; jpeg compressed bgr8')  # as image_transport describes it
         else:
             self._image = Image(encoding='rgb8', step=camera.width * 3, **size)
-            self._image.data = memory
+            self._image.data = memory  # other types go byte by byte
+            memory = self._image.data  # which may be a copy
+        self.pixels = np.frombuffer(memory, np.uint8).reshape(camera.height, camera.width, 3)
         self._info = CameraInfo(distortion_model='plumb_bob', d=[0.0] * 5, roi=RegionOfInterest(**size), **size)
         self._image.header.frame_id = self._info.header.frame_id = camera.frame_id
 

@@ -1,5 +1,8 @@
 """What is written to a feed is what a camera's view gives back."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -28,3 +31,17 @@ def test_images_are_the_pixels_and_compressed_ones_nearly() -> None:
         rectifying = CameraView(replace(camera, rectify=True))
         rectifying.calibrate(infos[0])
         assert np.abs(rectifying.rgb(images[0]).astype(int) - RAMP).max() <= error + 1
+
+
+def test_the_pixels_are_those_of_the_message_where_messages_are_not_checked() -> None:
+    script = """
+from lingbot_va_core.robot import Camera
+from lingbot_va_ros.camera_feed import CameraFeed
+feed = CameraFeed(Camera('head', 'head/image_raw', 'head/camera_info', 'head', 64, 48), None, None)
+feed.pixels[:] = 7
+assert set(feed._image.data) == {7}, set(feed._image.data)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != 'ROS_PYTHON_CHECK_FIELDS'}
+    environment['PYTHONPATH'] = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run([sys.executable, '-c', script], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
