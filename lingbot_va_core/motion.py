@@ -144,9 +144,11 @@ class Timeline:
             self.resumed = before, start
             self.motion_ns, self.speed = start, speed
         elapsed = min(self.instant_ns - before, 2 * self.period_ns if most_ns is None else most_ns)
-        most = elapsed / self._ramp_ns if self._ramp_ns else 1.0
+        played = max(elapsed - self.period_ns, 0) if most_ns is not None else 0  # by the arms, as it was planned before
+        step, left = round(self.speed * played), end - self.motion_ns
+        most = (elapsed - played) / self._ramp_ns if self._ramp_ns else 1.0
         self.speed += min(max(speed - self.speed, -most), most)
-        step, left = round(self.speed * elapsed), end - self.motion_ns
+        step += round(self.speed * (elapsed - played))
         if step > left:
             self.reached_ns = before + (self.instant_ns - before) * left // step
         self.motion_ns += min(step, left)

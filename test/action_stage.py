@@ -150,9 +150,15 @@ def positions(commands: list[DualArmCommand], profile: RobotProfile = PROFILE) -
 
 
 def motion(commands: list[DualArmCommand], profile: RobotProfile = PROFILE) -> tuple[np.ndarray, np.ndarray]:
-    """Velocities and accelerations [n, joints] from command to command; after a late one the arms have gone on."""
-    commands = commands[:]  # others may come meanwhile
-    spans = np.diff([to_ns(command.header.stamp) for command in commands]) / profile.clock.action_ns
-    spans = np.where(spans > 1.5, spans, 1.0)[:, None] * (profile.clock.action_ns * 1e-9)
-    velocities = np.diff(positions(commands, profile), axis=0) / spans
-    return velocities, np.diff(velocities, axis=0) / ((spans[1:] + spans[:-1]) / 2)
+    """Velocities and accelerations [n, joints] from command to command.
+
+    Until a late command the arms have gone on by themselves. Its velocity is taken over that time, and its acceleration
+    is left out (0): test_command_planner.py looks at it, on a clock of its own.
+    """
+    commands, dt = commands[:], profile.clock.action_ns * 1e-9  # others may come meanwhile
+    spans = np.diff([to_ns(command.header.stamp) for command in commands]) * 1e-9
+    late = spans > 1.5 * dt
+    velocities = np.diff(positions(commands, profile), axis=0) / np.where(late, spans, dt)[:, None]
+    accelerations = np.diff(velocities, axis=0) / dt
+    accelerations[late[1:] | late[:-1]] = 0.0
+    return velocities, accelerations

@@ -48,9 +48,8 @@ class Loop:
             self.planner.drop()
         rows = self.planner.window.positions
         assert np.all((rows >= LIMITS.lower - 1e-9) & (rows <= LIMITS.upper + 1e-9))
-        origins = [origin for origin in (start, (self._before, self._velocity)) if possible(rows, *origin)]
-        assert origins
-        self._before, self._velocity = rows[0], (rows[0] - origins[0][0]) / SECONDS
+        assert possible(rows, *start) or possible(rows, self._before, self._velocity)
+        self._before, self._velocity = rows[0], self.planner._filter.velocity
         for frame in command.frames:
             assert np.isfinite(frame.actions).all()
             assert sorted([frame.begin_ns, *frame.video_stamps]) == [frame.begin_ns, *frame.video_stamps]
