@@ -119,7 +119,7 @@ class CommandPlanner:
     def arm(self, measured: np.ndarray) -> None:
         """Start at rest where the joints were measured, float64 [joints], with nothing planned."""
         self._filter.reset(measured)
-        self._moving_ns, self._beat_ns = 0, None  # the window before is of another place
+        self._beat_ns = None  # the window before is of another place
         self._tracking.reset(measured)
         self._action = self._targets.action(measured, self._nothing)  # whatever was before
         self.drop()

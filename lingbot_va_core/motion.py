@@ -119,8 +119,9 @@ class Timeline:
     def advance(self, instant_ns: int, speed: float = 1.0, most_ns: int | None = None) -> None:
         """Let time pass until the instant of the next command, at a speed from 0 (paused) to 1.
 
-        The motion stops exactly at its end, so that the last action is sent whole. When the caller was held up, no more
-        than `most_ns` (None: two control periods) are caught up with: the arms stood still for the rest.
+        The motion stops exactly at its end, so that the last action is sent whole. Of the time in which the caller was
+        held up, no more than two control periods are caught up with: the arms stood still for the rest. Arms that went
+        on by themselves did so for `most_ns`, at the speed before; the speed changes in the last control period only.
 
         Raises:
             ValueError: the speed is not within 0 and 1.
