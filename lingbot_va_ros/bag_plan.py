@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
 from lingbot_va_core.datasets.layout import latent_frames
@@ -13,6 +12,7 @@ from lingbot_va_ros.bag import Bag, BagReadError, instant, nanoseconds
 from lingbot_va_ros.bag_motion import Cut, MotionReader, Span
 from lingbot_va_ros.bag_order import ALWAYS, WAIT_NS
 from lingbot_va_ros.bag_topics import find_topics
+from lingbot_va_ros.episode_bag import announcements
 from lingbot_va_ros.recording_events import TOPIC as EVENTS
 from lingbot_va_ros.recording_events import RecordedEpisode, RecordedEpisodes, RecordingEventError
 
@@ -161,10 +161,7 @@ def _marked(bag: Bag, marks: list[_Mark], instruction: str | None) -> Iterator[_
 
 def _announced(bag: Bag, marks: list[_Mark], instruction: str | None, notes: list[str]) -> Iterator[_Stretch]:
     """Yield the episodes that our graph announced; they belong to the marks within which they were received."""
-    first: dict[tuple[int, int], tuple[int, Any]] = {}  # a message may be sent again
-    for _, log_ns, message in bag.messages('episode'):
-        first.setdefault((message.episode, nanoseconds(message.header.stamp)), (log_ns, message))
-    announced = list(first.values())
+    announced = announcements(bag)
     solved = [log_ns for _, log_ns, message in bag.messages('task_success') if message.data]
     judged = bag.has('task_success')
     empty = [mark for mark in marks if mark.episode.kept]

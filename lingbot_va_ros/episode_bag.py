@@ -33,6 +33,8 @@ class Episode:
 class EpisodeBag:
     """An open bag of our graph: `with EpisodeBag(folder) as bag: ...`.
 
+    It may hold several starts of the graph, each of which begins to count again.
+
     Attributes:
         path: the bag's folder.
         notes: what the recorder was told (robot, profile, task, checkpoint, ...).
@@ -56,8 +58,8 @@ class EpisodeBag:
         self._bag.__exit__(*exception)
 
     def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
-        """Yield (topic as given, log time in ns, message); see `Bag.messages`."""
-        return self._bag.messages(*topics)
+        """Yield (topic as given, log time in ns, message) from the task's announcement on; see `Bag.messages`."""
+        return self._bag.messages(*topics, start_ns=self.episode.announced_ns)
 
     def image_topic(self, camera: Camera) -> str | None:
         """Return where a camera's images are; see `Bag.image_topic`."""
@@ -74,27 +76,41 @@ class EpisodeBag:
                 yield topic, log_ns, message
 
     def _find_episode(self) -> Episode:
-        announced = [(log_ns, message) for _, log_ns, message in self.messages('episode')]
+        announced = announcements(self._bag)
         starts = [i for i, (_, message) in enumerate(announced) if message.episode]
         if not starts:
             raise BagReadError(f'{self.path} holds no episode')
-        task = announced[starts[-1]][1].task
-        mine = [i for i in starts if announced[i][1].task == task]
-        announced_ns, first = announced[mine[0]]
-        numbers = tuple(announced[i][1].episode for i in mine)
+        announced_ns, first = announced[starts[-1]]
+        numbers = (first.episode,)
+        for log_ns, message in (announced[i] for i in reversed(starts[:-1])):
+            if message.task != first.task or message.episode >= numbers[0]:  # another task, or another graph's
+                break
+            announced_ns, first, numbers = log_ns, message, (message.episode, *numbers)
         ends = [nanoseconds(message.header.stamp) for _, message in announced[starts[-1] + 1 :]]
         return Episode(
             numbers=numbers,
             mode=MODES[first.mode],
             instruction=first.instruction,
             start_ns=nanoseconds(first.header.stamp),
-            end_ns=ends[0] if ends else self._last_stamp(numbers),
+            end_ns=ends[0] if ends else self._last_stamp(numbers, announced_ns),
             announced_ns=announced_ns,
         )
 
-    def _last_stamp(self, episodes: tuple[int, ...]) -> int:
+    def _last_stamp(self, episodes: tuple[int, ...], announced_ns: int) -> int:
         """Return when the last command of a task that has no end was sent."""
-        stamps = [nanoseconds(m.header.stamp) for _, _, m in self.messages('command') if m.episode in episodes]
+        commands = self._bag.messages('command', start_ns=announced_ns)
+        stamps = [nanoseconds(message.header.stamp) for _, _, message in commands if message.episode in episodes]
         if not stamps:
             raise BagReadError(f'{self.path} holds no command of episode {episodes[-1]}')
         return stamps[-1]
+
+
+def announcements(bag: Bag) -> list[tuple[int, Any]]:
+    """Return (log time in ns, message) of the episodes that were announced, in order; 0 stands for an end.
+
+    A message that was sent again counts once. Graphs that were started again repeat the numbers, with other stamps.
+    """
+    first: dict[tuple[int, int], tuple[int, Any]] = {}
+    for _, log_ns, message in bag.messages('episode'):
+        first.setdefault((message.episode, nanoseconds(message.header.stamp)), (log_ns, message))
+    return list(first.values())

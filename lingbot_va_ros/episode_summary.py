@@ -46,7 +46,7 @@ def summarize(bag: EpisodeBag) -> dict[str, Any]:
     latencies = [chunk.latency_ms for chunk in chunks]
     images = _image_counts(bag)
     return {
-        'success': any(m.data for _, log_ns, m in bag.messages('task_success') if log_ns >= episode.announced_ns),
+        'success': any(message.data for _, _, message in bag.messages('task_success')),
         'robot': bag.profile.name,
         'task': bag.notes.get('task') or None,
         'instruction': episode.instruction,

@@ -20,17 +20,21 @@ from lingbot_va_ros.prediction_messages import chunk_message, error_message, ima
 OTHER = 'put the cube down'  # from the third chunk on
 LATENT = CLOCK.latent_ns
 SEED = 7
+CHUNKS = 3  # of the bag that most tests look at
 
 
-def drive(path: Path, chunks: int, latents: bool = True) -> None:
+def drive(
+    path: Path, chunks: int = CHUNKS, latents: bool = True, kind: type[RecordedEpisode] = RecordedEpisode
+) -> None:
     """Write a bag with so many chunks of preset tiny; all but the first begin before their past has been observed.
 
     Args:
         path: of the bag.
         chunks: to predict.
         latents: whether the latent frames are in the bag, beside the images.
+        kind: of the bag in the making.
     """
-    bag = RecordedEpisode(path, Episode.FDM, noise_seed=str(SEED))
+    bag = kind(path, Episode.FDM, noise_seed=str(SEED))
     bag.announce(None)
     session, size = Session(bag.model, 'fdm', SEED), bag.model.config.rollout.chunk_frames
     encoder = StreamingEncoder(bag.model.vae, bag.model.config.rollout, len(PROFILE.cameras))

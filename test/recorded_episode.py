@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 
@@ -28,6 +28,8 @@ INSTRUCTION = 'hand the cube over'
 EPISODE = 3
 CHUNK_FRAMES = 2
 ACTIONS = CHUNK_FRAMES * CLOCK.actions_per_latent
+DELAY = 300 * NANOSECONDS  # of the recorder's clock from stamps, where a graph on a simulated clock starts twice
+LATER = 20 * NANOSECONDS  # from one of its starts to the next
 
 
 def time(ns: int) -> Time:
@@ -160,6 +162,25 @@ class RecordedEpisode:
         for at_ns, topic, data in sorted(self._messages, key=lambda item: item[0]):
             self._bag.put(self._topics[topic], at_ns, data)
         self._bag.close()
+
+
+class StartedTwice(RecordedEpisode):
+    """The graph is killed and started again with its simulation: numbers and stamps begin again, a little later."""
+
+    def close(self) -> None:
+        """Write the bag, with everything twice."""
+        once = list(self._messages)
+        self._messages = [(DELAY + at_ns, topic, data) for at_ns, topic, data in once]
+        self._messages += [(DELAY + LATER + at_ns, topic, self.again(topic, data)) for at_ns, topic, data in once]
+        super().close()
+
+    def again(self, topic: str, data: bytes) -> bytes:
+        """Return what the second graph sends in place of a message."""
+        if topic == 'episode':
+            message = deserialize_message(data, Episode)
+            message.header.stamp.nanosec += 1_000_000
+            data = serialize_message(message)
+        return data
 
 
 def picture(number: int, column: int) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""An action node that the tests of a file share; bringing one up takes seconds."""
+"""What tests share because making it takes seconds: an action node, and the bag of a model's episode."""
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from action_stage import ACTION, HOME, Stage
@@ -45,3 +46,13 @@ def stage(shared_stage: Stage) -> Iterator[Stage]:
         stage.graph.wait_for(lambda: stage.reset().success, what='the reset')
     stage.executed.clear()
     yield stage
+
+
+@pytest.fixture(scope='session')
+def driven_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bag of an episode that a model drove: see `driven_episode`."""
+    from driven_episode import drive
+
+    path = tmp_path_factory.mktemp('driven') / 'bag'
+    drive(path)
+    return path

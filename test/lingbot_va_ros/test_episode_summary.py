@@ -4,11 +4,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_episode import ACTIONS, DT, INSTRUCTION, LATENT, ORIGIN, START, VIDEO, Chunk, RecordedEpisode
+from recorded_episode import (
+    ACTIONS,
+    DELAY,
+    DT,
+    EPISODE,
+    INSTRUCTION,
+    LATENT,
+    LATER,
+    ORIGIN,
+    START,
+    VIDEO,
+    Chunk,
+    RecordedEpisode,
+    StartedTwice,
+    time,
+)
 
 from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_msgs.msg import Episode
 from lingbot_va_ros.bag import BagReadError
+from lingbot_va_ros.camera_frames import camera_frames
 from lingbot_va_ros.episode_bag import EpisodeBag
 from lingbot_va_ros.episode_summary import summarize
 
@@ -32,9 +48,9 @@ def hold(bag: RecordedEpisode, from_ns: int, ticks: int) -> int:
     return from_ns + ticks * DT
 
 
-def sync_episode(path, late: int = 0, **options) -> None:
+def sync_episode(path, late: int = 0, kind: type[RecordedEpisode] = RecordedEpisode, **options) -> None:
     """Ten holds, a chunk, a pause of 15 holds, a chunk that came `late` periods too late."""
-    bag = RecordedEpisode(path, **options)
+    bag = kind(path, **options)
     bag.command(START - DT, episode=0)
     at = hold(bag, START, 10)
     bag.chunk(0, Chunk(at, first_latent=1, observed=0, latency_ms=100.0))
@@ -110,6 +126,26 @@ def test_the_episodes_of_a_task_are_one_summary_and_the_hold_between_them_is_no_
     assert (summary['held_ticks'], summary['starved_ticks']) == (39, 4)
     assert summary['chunk_margin_ms'] == pytest.approx({'p1': 40.0, 'p50': 40.0})
     assert summary['episode_s'] == pytest.approx((39 + 3 * ACTIONS) * DT / NANOSECONDS)
+
+
+def test_of_a_graph_that_was_started_again_with_its_clock_only_the_last_task_counts(tmp_path):
+    sync_episode(tmp_path / 'once')
+    sync_episode(tmp_path / 'twice', kind=StartedTwice)
+    assert summary_of(tmp_path / 'twice') == summary_of(tmp_path / 'once')
+    with EpisodeBag(tmp_path / 'once') as once, EpisodeBag(tmp_path / 'twice') as twice:
+        assert twice.episode.announced_ns == once.episode.announced_ns + DELAY + LATER
+        assert len(list(camera_frames(twice))) == len(list(camera_frames(once))) == 20
+
+
+def test_an_announcement_that_is_sent_again_begins_nothing(tmp_path):
+    bag = RecordedEpisode(tmp_path / 'bag')
+    at = hold(bag, START, 10)
+    bag.announce(at)
+    message = Episode(episode=EPISODE, task=1, mode=Episode.SYNC, instruction=INSTRUCTION)
+    message.header.stamp = time(START)
+    bag.add('episode', START + 5 * DT, message)
+    bag.close()
+    assert summary_of(tmp_path / 'bag')['held_ticks'] == 10
 
 
 def test_a_slow_command_shows_in_the_periods(tmp_path):

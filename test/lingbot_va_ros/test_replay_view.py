@@ -8,14 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from driven_episode import drive
+from driven_episode import CHUNKS, drive
 from PIL import Image
 from rclpy.serialization import deserialize_message, serialize_message
-from recorded_episode import ORIGIN, PROFILE, Chunk, RecordedEpisode, picture, time
+from recorded_episode import (
+    DELAY,
+    LATER,
+    ORIGIN,
+    PROFILE,
+    Chunk,
+    RecordedEpisode,
+    StartedTwice,
+    picture,
+    time,
+)
 from sensor_msgs.msg import JointState
 
 from lingbot_va_core.robot import RobotProfile, load_profile, robot_names
-from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Episode, LatentFrame, PredictionError, Status
+from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, LatentFrame, PredictionError, Status
 from lingbot_va_ros import cli, viewer
 from lingbot_va_ros.bag import Bag, nanoseconds
 from lingbot_va_ros.bag_topics import COMPRESSED, IMAGE
@@ -28,14 +38,6 @@ from lingbot_va_ros.recorded_topics import RecordedTopic, imagined_topic, record
 from lingbot_va_ros.rerun_scene import RerunScene
 
 LAYOUTS = Path(__file__).resolve().parents[2] / 'config' / 'foxglove'
-CHUNKS = 3
-
-
-@pytest.fixture(scope='module')
-def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp('driven') / 'bag'
-    drive(path, CHUNKS)
-    return path
 
 
 # Rerun
@@ -56,14 +58,14 @@ def rows(path: Path) -> dict[str, list[tuple[int, np.ndarray]]]:
     return {entity: sorted(entries, key=lambda entry: entry[0]) for entity, entries in found.items()}
 
 
-def test_the_file_for_rerun_has_all_that_the_bag_has(bag: Path, tmp_path: Path) -> None:
+def test_the_file_for_rerun_has_all_that_the_bag_has(driven_bag: Path, tmp_path: Path) -> None:
     pytest.importorskip('rerun')
     path = tmp_path / 'run.rrd'
-    assert cli.main(['replay', str(bag), '--rrd', str(path)]) == 0
+    assert cli.main(['replay', str(driven_bag), '--rrd', str(path)]) == 0
     program = Path(viewer.importlib.util.find_spec('rerun_cli').origin).with_name('rerun')
     subprocess.run([program, 'rrd', 'verify', path], check=True, timeout=60)
     shown = rows(path)
-    with Bag(bag) as opened:
+    with Bag(driven_bag) as opened:
         commands = [message for _, _, message in opened.messages('command')]
         images = [message for _, _, message in opened.messages(PROFILE.cameras[0].image_topic)]
         joints = opened.topics[opened.resolve(PROFILE.joint_states_topic)].count
@@ -131,19 +133,19 @@ def test_what_is_missing_is_told_and_the_rest_is_shown(tmp_path: Path, capsys: p
 
 
 def test_without_a_screen_the_window_is_refused(
-    bag: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    driven_bag: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv('DISPLAY', raising=False)
     monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
-    assert cli.main(['replay', str(bag), '--view']) == 1
+    assert cli.main(['replay', str(driven_bag), '--view']) == 1
     assert 'no screen' in (said := capsys.readouterr().err) and '--rrd' in said
 
 
 def test_without_rerun_no_file_is_left(
-    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    driven_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(viewer.importlib.util, 'find_spec', lambda name: None)
-    assert cli.main(['replay', str(bag), '--rrd', str(tmp_path / 'run.rrd')]) == 1
+    assert cli.main(['replay', str(driven_bag), '--rrd', str(tmp_path / 'run.rrd')]) == 1
     assert 'requirements-view.txt' in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -207,10 +209,10 @@ def test_a_layout_shows_all_commands_and_measured_joints(robot: str) -> None:
     assert sum('.values[' in path for path in plotted) == len(profile.channels)
 
 
-def test_what_foxglove_lacks_is_written_beside_a_bag(bag: Path, tmp_path: Path) -> None:
-    assert cli.main(['replay', str(bag), '--foxglove', str(tmp_path / 'fox')]) == 0
+def test_what_foxglove_lacks_is_written_beside_a_bag(driven_bag: Path, tmp_path: Path) -> None:
+    assert cli.main(['replay', str(driven_bag), '--foxglove', str(tmp_path / 'fox')]) == 0
     assert json.loads((tmp_path / 'fox' / 'layout.json').read_text()) == foxglove_layout(PROFILE)
-    with Bag(bag) as opened, Bag(tmp_path / 'fox' / 'imagined') as written:
+    with Bag(driven_bag) as opened, Bag(tmp_path / 'fox' / 'imagined') as written:
         model = load_noted_model(opened.notes, PROFILE, set())
         expected = list(imagined_frames(opened.messages, len(PROFILE.cameras), model))
         for number, camera in enumerate(PROFILE.cameras):
@@ -221,35 +223,21 @@ def test_what_foxglove_lacks_is_written_beside_a_bag(bag: Path, tmp_path: Path) 
                 np.testing.assert_array_equal(to_rgb(message), frame.images[number])
 
 
-DELAY, LATER = 3 * 10**11, 20 * 10**9  # of the recorder's clock from stamps; from one start of the graph to the next
+class WithOtherPictures(StartedTwice):
+    """Another model is seen by its pictures."""
+
+    def again(self, topic: str, data: bytes) -> bytes:
+        if topic != 'imagined':
+            return super().again(topic, data)
+        message = deserialize_message(data, LatentFrame)
+        message.data = array.array('B', (2 * np.frombuffer(message.data, '<f2')).tobytes())
+        return serialize_message(message)
 
 
-class StartedTwice(RecordedEpisode):
-    """A graph on a simulated clock, which starts over with it; another model would be seen by its pictures."""
-
-    def close(self) -> None:
-        once = list(self._messages)
-        self._messages = [(at_ns + DELAY, *rest) for at_ns, *rest in once]
-        for at_ns, topic, data in once:
-            if topic == 'episode':
-                message = deserialize_message(data, Episode)
-                message.header.stamp = time(at_ns + 10**6)
-                data = serialize_message(message)
-            elif topic == 'imagined':
-                message = deserialize_message(data, LatentFrame)
-                message.data = array.array('B', (2 * np.frombuffer(message.data, '<f2')).tobytes())
-                data = serialize_message(message)
-            self._messages.append((at_ns + DELAY + LATER, topic, data))
-        super().close()
-
-
-def test_images_of_graphs_that_were_started_again_lie_beside_their_own(
-    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr('driven_episode.RecordedEpisode', StartedTwice)
-    drive(tmp_path / 'bag', CHUNKS)
+def test_images_of_graphs_that_were_started_again_lie_beside_their_own(driven_bag: Path, tmp_path: Path) -> None:
+    drive(tmp_path / 'bag', kind=WithOtherPictures)
     assert cli.main(['replay', str(tmp_path / 'bag'), '--foxglove', str(tmp_path / 'fox')]) == 0
-    with Bag(bag) as opened, Bag(tmp_path / 'fox' / 'imagined') as written:
+    with Bag(driven_bag) as opened, Bag(tmp_path / 'fox' / 'imagined') as written:
         model = load_noted_model(opened.notes, PROFILE, set())
         expected = list(imagined_frames(opened.messages, len(PROFILE.cameras), model))
         messages = list(written.messages(imagined_topic(PROFILE.cameras[0])))

@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from driven_episode import OTHER, SEED, drive
+from driven_episode import CHUNKS, OTHER, SEED, drive
 from PIL import Image
-from rclpy.serialization import deserialize_message, serialize_message
-from recorded_episode import EPISODE, INSTRUCTION, ORIGIN, PROFILE, Chunk, RecordedEpisode, time
+from recorded_episode import EPISODE, INSTRUCTION, ORIGIN, PROFILE, Chunk, RecordedEpisode, StartedTwice
 
 from lingbot_va_core.canvas import to_images, to_pixels
 from lingbot_va_core.checkpoint import load_model, save_checkpoint
 from lingbot_va_core.session import Session
 from lingbot_va_core.streaming import StreamingDecoder
-from lingbot_va_msgs.msg import Episode
 from lingbot_va_ros import cli
 from lingbot_va_ros.action_messages import pose_frame
 from lingbot_va_ros.bag import Bag
@@ -25,19 +23,10 @@ from lingbot_va_ros.recorded_run import RecordedRun, runs_in_bag, video_frames
 from lingbot_va_ros.replay import ReplayError, difference, recorded_steps, replay, require_pose_frame, synchronous_steps
 from lingbot_va_ros.replay_evaluation import compared_frames
 
-CHUNKS = 3
-
-
-@pytest.fixture(scope='module')
-def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp('driven') / 'bag'
-    drive(path, CHUNKS)
-    return path
-
 
 @pytest.fixture
-def run(bag: Path) -> RecordedRun:
-    with Bag(bag) as opened:
+def run(driven_bag: Path) -> RecordedRun:
+    with Bag(driven_bag) as opened:
         (found,) = runs_in_bag(opened, PROFILE)
     return found
 
@@ -68,8 +57,10 @@ def copy_with(bag: Path, path: Path, old: str, new: str) -> None:
     notes.write_text(text.replace(old, new))
 
 
-def test_the_same_model_and_seed_give_the_same_chunks_to_the_bit(bag: Path, run: RecordedRun, tmp_path: Path) -> None:
-    status, report = replayed(bag, tmp_path)
+def test_the_same_model_and_seed_give_the_same_chunks_to_the_bit(
+    driven_bag: Path, run: RecordedRun, tmp_path: Path
+) -> None:
+    status, report = replayed(driven_bag, tmp_path)
     assert (status, report['identical']) == (0, True)
     (episode,) = report['episodes']
     assert (episode['episode'], episode['mode'], episode['chunks']) == (EPISODE, 'fdm', CHUNKS)
@@ -82,7 +73,7 @@ def test_the_same_model_and_seed_give_the_same_chunks_to_the_bit(bag: Path, run:
 
 
 def test_latents_that_were_not_recorded_are_encoded_again(tmp_path: Path) -> None:
-    drive(tmp_path / 'bag', 3, latents=False)
+    drive(tmp_path / 'bag', latents=False)
     status, report = replayed(tmp_path / 'bag', tmp_path)
     assert (status, report['identical']) == (0, True)
 
@@ -98,16 +89,16 @@ def test_a_changed_input_shows_in_the_chunks_behind_it(run: RecordedRun, what: s
     assert all(each.same_context for each in found)
 
 
-def test_another_seed_of_the_noise_is_told(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    copy_with(bag, tmp_path / 'bag', f"noise_seed: '{SEED}'", "noise_seed: '8'")
+def test_another_seed_of_the_noise_is_told(driven_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    copy_with(driven_bag, tmp_path / 'bag', f"noise_seed: '{SEED}'", "noise_seed: '8'")
     status, report = replayed(tmp_path / 'bag', tmp_path)
     assert (status, report['identical']) == (1, False)
     assert report['episodes'][0]['largest_action_difference'] > 0
     assert 'differs from what was recorded by at most' in capsys.readouterr().out
 
 
-def test_another_model_is_evaluated_with_pictures(bag: Path, other: Path, tmp_path: Path) -> None:
-    status, report = replayed(bag, tmp_path, '--checkpoint', other, '--out', tmp_path / 'pictures')
+def test_another_model_is_evaluated_with_pictures(driven_bag: Path, other: Path, tmp_path: Path) -> None:
+    status, report = replayed(driven_bag, tmp_path, '--checkpoint', other, '--out', tmp_path / 'pictures')
     assert (status, report['identical']) == (0, False)
     (episode,) = report['episodes']
     assert episode['same_context'], 'it was asked when the first model was'
@@ -121,12 +112,12 @@ def test_another_model_is_evaluated_with_pictures(bag: Path, other: Path, tmp_pa
     assert video.std() > 20 and curves.std() > 10
 
 
-def test_a_model_with_shorter_chunks_is_fed_as_if_it_waited(bag: Path, tmp_path: Path) -> None:
+def test_a_model_with_shorter_chunks_is_fed_as_if_it_waited(driven_bag: Path, tmp_path: Path) -> None:
     model = load_model(None, 'tiny', PROFILE, seed=1)
     rollout = dataclasses.replace(model.config.rollout, chunk_frames=model.config.rollout.chunk_frames - 1)
     model.config = dataclasses.replace(model.config, rollout=rollout)
     save_checkpoint(model, tmp_path / 'model')
-    status, report = replayed(bag, tmp_path, '--checkpoint', tmp_path / 'model')
+    status, report = replayed(driven_bag, tmp_path, '--checkpoint', tmp_path / 'model')
     (episode,) = report['episodes']
     assert (status, episode['mode'], episode['largest_action_difference']) == (0, 'sync', None)
     assert episode['chunks'] > 1 and episode['latent_error'] > 0
@@ -154,25 +145,8 @@ def test_a_model_with_other_chunks_hears_a_new_instruction_where_it_held(tmp_pat
     assert heard == [(0, INSTRUCTION), (next(n for n, first in enumerate(predicted) if first >= held), OTHER)]
 
 
-class StartedTwice(RecordedEpisode):
-    """The graph is started again, and its simulation with it: stamps begin again, a little later."""
-
-    def close(self) -> None:
-        first, last = (f(m[0] for m in self._messages) for f in (min, max))
-        for at_ns, topic, data in list(self._messages):
-            if topic == 'episode':
-                message = deserialize_message(data, Episode)
-                message.header.stamp = time(at_ns + 10**6)
-                data = serialize_message(message)
-            self._messages.append((at_ns + last - first + 5 * 10**9, topic, data))
-        super().close()
-
-
-def test_runs_of_a_graph_that_was_started_again_are_replayed_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr('driven_episode.RecordedEpisode', StartedTwice)
-    drive(tmp_path / 'bag', CHUNKS, latents=False)  # both encode their own images
+def test_runs_of_a_graph_that_was_started_again_are_replayed_one_by_one(tmp_path: Path) -> None:
+    drive(tmp_path / 'bag', latents=False, kind=StartedTwice)  # both encode their own images
     status, report = replayed(tmp_path / 'bag', tmp_path, '--out', tmp_path / 'pictures')
     assert (status, report['identical']) == (0, True)
     first, second = report['episodes']
@@ -186,11 +160,8 @@ class NothingImagined(RecordedEpisode):
         super().close()
 
 
-def test_imagined_frames_that_were_not_recorded_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setattr('driven_episode.RecordedEpisode', NothingImagined)
-    drive(tmp_path / 'bag', CHUNKS)
+def test_imagined_frames_that_were_not_recorded_are_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    drive(tmp_path / 'bag', kind=NothingImagined)
     status, report = replayed(tmp_path / 'bag', tmp_path)
     (episode,) = report['episodes']
     assert (status, report['identical'], episode['same_actions']) == (1, False, True)
@@ -210,10 +181,10 @@ def test_poses_relative_to_something_else_are_refused(run: RecordedRun) -> None:
         require_pose_frame(run, False, mask)
 
 
-def test_imagined_images_are_measured_in_the_size_of_the_views(bag: Path, run: RecordedRun) -> None:
+def test_imagined_images_are_measured_in_the_size_of_the_views(driven_bag: Path, run: RecordedRun) -> None:
     model = load_model(None, 'tiny', PROFILE, 0)
     chunk = next(replay(run, session(), recorded_steps(run)))
-    with Bag(bag) as opened:
+    with Bag(driven_bag) as opened:
         real = dict(video_frames(opened, PROFILE, run))
         first = next(compared_frames([chunk], run, iter(real.items()), model))
     decoder = StreamingDecoder(model.vae, model.config.rollout)
@@ -242,9 +213,9 @@ def test_imagined_images_are_measured_in_the_size_of_the_views(bag: Path, run: R
 @pytest.mark.parametrize('shown', [['--view'], ['--rrd', 'run.rrd'], ['--foxglove', 'folder']])
 @pytest.mark.parametrize('option', [['--checkpoint', 'x'], ['--episode', '0'], ['--out', 'x'], ['--json', 'x']])
 def test_options_that_have_no_meaning_for_a_view_are_refused(
-    bag: Path, shown: list[str], option: list[str], capsys: pytest.CaptureFixture
+    driven_bag: Path, shown: list[str], option: list[str], capsys: pytest.CaptureFixture
 ) -> None:
-    text = message_of(bag, *shown, *option, capsys=capsys)
+    text = message_of(driven_bag, *shown, *option, capsys=capsys)
     assert f'{shown[0]} shows the recording' in text and f'leave out {option[0]}' in text
 
 
@@ -261,8 +232,8 @@ def test_a_bag_without_chunks_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert 'has no action chunk of an episode' in message_of(tmp_path / 'bag', capsys=capsys)
 
 
-def test_an_episode_that_is_not_there_is_refused(bag: Path, capsys: pytest.CaptureFixture) -> None:
-    assert '--episode is 9' in message_of(bag, '--episode', 9, capsys=capsys)
+def test_an_episode_that_is_not_there_is_refused(driven_bag: Path, capsys: pytest.CaptureFixture) -> None:
+    assert '--episode is 9' in message_of(driven_bag, '--episode', 9, capsys=capsys)
 
 
 def test_weights_that_have_changed_since_are_refused(
@@ -276,8 +247,8 @@ def test_weights_that_have_changed_since_are_refused(
     assert f'{other} has changed since the recording' in message_of(tmp_path / 'bag', capsys=capsys)
 
 
-def test_a_model_of_another_name_is_refused(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    copy_with(bag, tmp_path / 'bag', "model_seed: '0'", "model_seed: '1'")
+def test_a_model_of_another_name_is_refused(driven_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    copy_with(driven_bag, tmp_path / 'bag', "model_seed: '0'", "model_seed: '1'")
     text = message_of(tmp_path / 'bag', capsys=capsys)
     assert "'tiny (untrained, seed 0)'" in text and "'tiny (untrained, seed 1)'" in text
 
@@ -320,9 +291,7 @@ def test_an_episode_of_which_a_chunk_is_missing_does_not_hide_the_others(
     assert second.startswith(f'episode {EPISODE + 1}: chunk 0') and second.endswith('0 numbers, not 960')
 
 
-def test_another_model_that_could_be_evaluated_on_no_episode_is_no_success(
-    bag: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_model_that_could_be_evaluated_on_no_episode_is_no_success(other: Path, tmp_path: Path) -> None:
     class WithoutBeginnings(RecordedEpisode):
         def close(self) -> None:
             self._messages.remove(next(m for m in self._messages if m[1] == 'action_chunk'))
@@ -331,7 +300,6 @@ def test_another_model_that_could_be_evaluated_on_no_episode_is_no_success(
             self.chunk(1, Chunk(last + 3 * 10**9, first_latent=3, observed=0))
             super().close()
 
-    monkeypatch.setattr('driven_episode.RecordedEpisode', WithoutBeginnings)
-    drive(tmp_path / 'bag', CHUNKS)
+    drive(tmp_path / 'bag', kind=WithoutBeginnings)
     status, report = replayed(tmp_path / 'bag', tmp_path, '--checkpoint', other)
     assert status == 1 and len([each['error'] for each in report['episodes']]) == 2
