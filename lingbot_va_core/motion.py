@@ -208,9 +208,7 @@ class Timeline:
             self._newest_chunk = chunk
             return Splice(late=len(actions))
         if self._due and (gap := round((first - self.plan.progress[-1]) / self.actions_per_latent)) > 0:
-            raise ChunkError(
-                f'the chunk begins with latent frame {first_latent_index}, but {gap} before it never came'
-            )
+            raise ChunkError(f'the chunk begins with latent frame {first_latent_index}, but {gap} before it never came')
         begin, seam, kept = self._place(first, start_ns, dt_ns)
         due = begin + dt_ns * np.arange(1, len(actions) + 1)
         late = int(np.count_nonzero(due <= seam))

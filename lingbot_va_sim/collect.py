@@ -11,6 +11,7 @@ from lingbot_va_core.robot import load_profile
 from lingbot_va_sim.demonstrations import demonstrate, film, universal
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.experts import find_expert
+from lingbot_va_sim.policy_driver import PolicyDriver
 from lingbot_va_sim.simulation import Simulation
 from lingbot_va_sim.tasks import find_task
 
@@ -26,12 +27,14 @@ class Plan:
         task: the task of the simulation.
         seed: draws the start of episode 0.
         out: the folder of the data set.
+        policy: a checkpoint that drives first, so that the expert corrects what it gets wrong; None: there is none.
     """
 
     robot: str
     task: str
     seed: int
     out: Path
+    policy: str | None = None
 
     def writer(self) -> DatasetWriter:
         """Begin the data set, or go on with it; raises DatasetError, ProfileError or SimulationError."""
@@ -40,7 +43,10 @@ class Plan:
         find_expert(profile.name, self.task)
         if not 0 <= self.seed < SEEDS:
             raise SimulationError(f'seed is {self.seed}; it must be from 0 to {SEEDS - 1}')
-        return DatasetWriter(self.out, DatasetSpec.from_profile(profile), {'task': self.task, 'seed': self.seed})
+        recipe = {'task': self.task, 'seed': self.seed}
+        if self.policy is not None:
+            recipe['policy'] = self.policy
+        return DatasetWriter(self.out, DatasetSpec.from_profile(profile), recipe)
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,12 @@ class _Worker:
         self.simulation = Simulation(load_profile(plan.robot), plan.task, plan.seed)
         self.expert = find_expert(self.simulation.profile.name, plan.task)
         self.rig = self.simulation.camera_rig()
+        self.driver = None if plan.policy is None else PolicyDriver(plan.policy, self.simulation, self.rig)
 
     def make(self, index: int) -> Made:
         """Make an episode and write it."""
         simulation = self.simulation
-        demonstration = demonstrate(simulation, self.expert, self.plan.seed + index)
+        demonstration = demonstrate(simulation, self.expert, self.plan.seed + index, self.driver)
         state = universal(simulation.profile, demonstration.states[0])
         with self.writer.episode(index, simulation.task.instruction, state) as episode:
             film(demonstration, simulation.profile, self.rig, episode)

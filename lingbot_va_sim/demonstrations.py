@@ -1,11 +1,17 @@
-"""One demonstration: an expert at a task, with the commands, limits and instants of the running robot."""
+"""One demonstration: an expert at a task, with the commands, limits and instants of the running robot.
+
+The expert begins where the task does, or takes over from a policy that has driven for a while: then it shows how to go
+on from where that policy gets to by itself (Ross et al., A Reduction of Imitation Learning and Structured Prediction to
+No-Regret Online Learning, 2011; with an expert who takes over: Kelly et al., HG-DAgger, 2019).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from lingbot_va_core.clock import NANOSECONDS, VIDEO_FRAMES_PER_LATENT
+from lingbot_va_core.clock import NANOSECONDS
 from lingbot_va_core.command_filter import CommandFilter
 from lingbot_va_core.datasets.writer import EpisodeWriter
 from lingbot_va_core.framing import framed
@@ -20,7 +26,9 @@ from lingbot_va_sim.simulation import Simulation
 
 NOISE_CORRELATION_S = 0.3
 MISTAKE_SHARE = 0.3
-LONGEST_S = 14.4
+LONGEST_S = 14.4  # of what an expert does
+DRIVEN = 'policy'  # the mistake of a driver
+DRIVEN_FRAMES = (4, 34)  # latent frames after which the expert takes over, drawn from [4, 34)
 TRIES = 20
 
 
@@ -31,21 +39,51 @@ class Demonstration:
     Attributes:
         labels: what the joints should do, float64 [steps, joints]; row k is due at the end of control period k.
         executed: the commands that were sent, in the same way.
+        mistaken: of each row, whether it is nothing to learn: the label is not what was commanded, because the expert
+            erred on purpose, or a policy drove.
         states: the measured positions at the beginning and at the end of every period, [steps + 1, joints].
         snapshots: what the cameras see, one for every video frame.
-        attributes: seed, noise, mistake, and in `mistakes` the ranges of steps [first, last) in which the label is not
-            what was commanded, because the expert erred on purpose.
+        attributes: seed, attempt, noise, mistake, and in `mistakes` the ranges [first, last) of `mistaken` steps.
     """
 
     labels: list[np.ndarray] = field(default_factory=list)
     executed: list[np.ndarray] = field(default_factory=list)
+    mistaken: list[bool] = field(default_factory=list)
     states: list[np.ndarray] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     attributes: dict = field(default_factory=dict)
 
+    def begin(self, simulation: Simulation) -> None:
+        """Take the start."""
+        self.states.append(simulation.joint_positions.copy())
+        self.snapshots.append(simulation.snapshot())
 
-def demonstrate(simulation: Simulation, expert: type[Expert], seed: int) -> Demonstration:
+    def add(self, simulation: Simulation, command: np.ndarray, label: np.ndarray, mistaken: bool) -> None:
+        """Take a control period that has just passed."""
+        clock = simulation.profile.clock
+        self.labels.append(label)
+        self.executed.append(command)
+        self.mistaken.append(mistaken)
+        self.states.append(simulation.joint_positions.copy())
+        if len(self.labels) % (clock.video_ns // clock.action_ns) == 0:
+            self.snapshots.append(simulation.snapshot())
+
+
+class Driver(Protocol):
+    """Whoever moves the robot before the expert does, such as `PolicyDriver`."""
+
+    def drive(self, demonstration: Demonstration, seed: int, latent_frames: int) -> None:
+        """Begin the start that `seed` draws, move for so many latent frames, and note all as mistaken.
+
+        Raises:
+            ExpertError: nothing is left for an expert to do.
+        """
+
+
+def demonstrate(simulation: Simulation, expert: type[Expert], seed: int, driver: Driver | None = None) -> Demonstration:
     """Return a demonstration from the start that `seed` draws: the first that succeeds, with all else drawn anew.
+
+    With a driver the expert makes no mistakes of its own, but takes over from the driver after a drawn time.
 
     Raises:
         SimulationError: none succeeds.
@@ -53,7 +91,7 @@ def demonstrate(simulation: Simulation, expert: type[Expert], seed: int) -> Demo
     reasons = []
     for attempt in range(TRIES):
         try:
-            return _attempt(simulation, expert, seed, attempt)
+            return _attempt(simulation, expert, seed, attempt, driver)
         except (ExpertError, UnreachableError) as error:
             reasons.append(str(error))
     raise SimulationError(f'no demonstration from seed {seed} in {TRIES} tries; the last one: {reasons[-1]}')
@@ -81,33 +119,34 @@ def universal(profile: RobotProfile, joints: np.ndarray) -> np.ndarray:
     return actions
 
 
-def _attempt(simulation: Simulation, expert: type[Expert], seed: int, attempt: int) -> Demonstration:
+def _attempt(
+    simulation: Simulation, expert: type[Expert], seed: int, attempt: int, driver: Driver | None
+) -> Demonstration:
     profile, random = simulation.profile, np.random.default_rng((seed, attempt))
     dt = profile.clock.action_ns / NANOSECONDS
-    command = command_filter(profile)
+    command, demonstration = command_filter(profile), Demonstration()
     mistake = str(random.choice(expert.MISTAKES)) if random.random() < MISTAKE_SHARE and expert.MISTAKES else None
     sigma = float(random.choice(expert.NOISE_RAD))
     in_arm = np.array([joint.channel not in GRIPPERS.values() for joint in profile.joints])
     noise = OrnsteinUhlenbeck(sigma * in_arm, NOISE_CORRELATION_S, dt, random)
-    command.reset(simulation.begin(seed))
+    if driver is None:
+        command.reset(simulation.begin(seed))
+        demonstration.begin(simulation)
+    else:
+        mistake = DRIVEN
+        driver.drive(demonstration, seed, int(random.integers(*DRIVEN_FRAMES)))
+        _come_to_rest(simulation, command, demonstration)
 
-    script = expert(simulation, random, mistake)
-    demonstration = Demonstration(states=[simulation.joint_positions.copy()], snapshots=[simulation.snapshot()])
-    video_steps = profile.clock.video_ns // profile.clock.action_ns
-    mistaken, before = [], command.position
-    for target, label in _whole_latents(script.run(), video_steps * VIDEO_FRAMES_PER_LATENT):
+    script = expert(simulation, random, None if driver else mistake)
+    taken, before = len(demonstration.labels), command.position
+    for target, label in _whole_latents(script.run(), profile.clock.actions_per_latent):
         wanted = target + noise.step()
         command.step(wanted, (wanted - before) / dt)
         before = wanted
         simulation.set_targets(command.position)
         simulation.step()
-        demonstration.labels.append(label)
-        demonstration.executed.append(command.position)
-        demonstration.states.append(simulation.joint_positions.copy())
-        mistaken.append(bool((label != target).any()))
-        if len(mistaken) % video_steps == 0:
-            demonstration.snapshots.append(simulation.snapshot())
-        if len(mistaken) * dt > LONGEST_S:
+        demonstration.add(simulation, command.position, label, bool((label != target).any()))
+        if (len(demonstration.labels) - taken) * dt > LONGEST_S:
             raise ExpertError(f'it takes longer than {LONGEST_S:g} s')
     if not simulation.success:
         raise ExpertError('at the end the task is not solved')
@@ -116,9 +155,21 @@ def _attempt(simulation: Simulation, expert: type[Expert], seed: int, attempt: i
         'attempt': attempt,
         'noise_rad': sigma,
         'mistake': mistake,
-        'mistakes': _ranges(mistaken),
+        'mistakes': _ranges(demonstration.mistaken),
     }
     return demonstration
+
+
+def _come_to_rest(simulation: Simulation, command: CommandFilter, demonstration: Demonstration) -> None:
+    """Stop where the driver has brought the arms, with the period of a latent frame: nothing of that is to learn."""
+    clock = simulation.profile.clock
+    before, last = demonstration.executed[-2:]
+    command.reset(last, (last - before) / (clock.action_ns / NANOSECONDS))
+    while command.velocity.any() or len(demonstration.labels) % clock.actions_per_latent:
+        command.brake()
+        simulation.set_targets(command.position)
+        simulation.step()
+        demonstration.add(simulation, command.position, command.position, mistaken=True)
 
 
 def command_filter(profile: RobotProfile) -> CommandFilter:

@@ -11,16 +11,14 @@ import torch
 
 from lingbot_va_core.checkpoint import WorldModel, load_model
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_core.command_planner import CommandPlanner
 from lingbot_va_core.motion import ChunkError
-from lingbot_va_core.pacing import Pacer
 from lingbot_va_core.poses import PoseError
 from lingbot_va_core.processes import in_processes
 from lingbot_va_core.robot import load_profile
-from lingbot_va_core.session import MODES, Session, SessionError
-from lingbot_va_core.streaming import StreamingEncoder
+from lingbot_va_core.session import MODES, SessionError
 from lingbot_va_core.training.settings import RolloutSettings
-from lingbot_va_core.virtual_time import ExecutedChunk, VirtualEpisode
+from lingbot_va_core.virtual_time import ExecutedChunk
+from lingbot_va_sim.closed_loop import LATENCY_MS, ClosedLoop
 from lingbot_va_sim.disturbances import DISTURBANCES, draw_disturbance
 from lingbot_va_sim.episode_film import Film, imagined
 from lingbot_va_sim.errors import SimulationError
@@ -29,9 +27,6 @@ from lingbot_va_sim.simulation import Simulation
 from lingbot_va_sim.tasks import find_task
 
 SEEDS = 2**32
-LATENCY_MS = 100.0  # from the beginning of a prediction until its chunk is there
-OBSERVATION_MS = 20.0  # from the newest image of a latent frame until the session knows it
-LEAD_MS = 20.0  # of the graph's world_model node
 TIME_LIMIT_S = 20.0  # two to three times what the experts take
 
 
@@ -163,10 +158,8 @@ class Evaluator:
         self.model = replace(model, config=replace(model.config, rollout=rollout))
         simulation = Simulation(self._profile, plan.task, plan.seed)
         self._rig = simulation.camera_rig()
-        self._plant, self._planner = SimulatedPlant(simulation, self._rig), CommandPlanner(self._profile)
-        self._encoder = StreamingEncoder(
-            model.vae, self.model.config.rollout, len(self._profile.cameras), self.model.device
-        )
+        self._plant = SimulatedPlant(simulation, self._rig)
+        self._loop = ClosedLoop(self.model, self._plant)
 
     def close(self) -> None:
         """Free the OpenGL context."""
@@ -178,16 +171,7 @@ class Evaluator:
         began, clock = time.perf_counter(), self._profile.clock
         filmed = index < plan.filmed
         plant.begin(seed, draw_disturbance(plan.disturbance, seed) if plan.disturbance else None, filmed)
-        episode = VirtualEpisode(
-            Session(model, mode, seed),
-            Pacer(clock, mode, round(LEAD_MS * 1e6)),
-            self._planner,
-            plant,
-            self._encoder,
-            round(plan.latency_ms * 1e6),
-            round(OBSERVATION_MS * 1e6),
-            relative_poses=bool(model.config.rollout.relative_poses),
-        )
+        episode = self._loop.episode(mode, seed, plan.latency_ms)
         chunks, problem = [], ''
         try:
             chunks.extend(episode.run(plant.simulation.task.instruction, round(plan.time_limit_s * NANOSECONDS)))

@@ -100,7 +100,7 @@ class ClipSampler:
     ) -> None:
         self._settings, self._texts, self._seed = settings, texts, seed
         self._start_anywhere = start_anywhere
-        self._places: list[tuple[list[TrainingEpisode], np.ndarray]] = []
+        self._places: list[tuple[list[tuple[TrainingEpisode, np.ndarray]], np.ndarray]] = []
         weights = []
         for episodes, weight in sources:
             if weight < 0:
@@ -112,12 +112,13 @@ class ClipSampler:
                     f'{episodes[0].name}: no episode of its data set has clips.frames = {settings.frames} latent '
                     f'frames; the longest has {longest}'
                 )
-            if long and weight:
-                starts = np.array([len(episode.latents) - settings.frames + 1 for episode in long])
-                self._places.append((long, np.cumsum(starts)))
+            places = [(episode, _starts(episode, settings.frames)) for episode in long]
+            places = [(episode, starts) for episode, starts in places if len(starts)]
+            if weight and places:
+                self._places.append((places, np.cumsum([len(starts) for _, starts in places])))
                 weights.append(weight)
         if not weights:
-            raise TrainingError('there is nothing to train on: no episodes, or all weights are 0')
+            raise TrainingError('there is nothing to train on: no episodes, all weights are 0, or all is mistaken')
         self._weights = np.array(weights) / sum(weights)
 
     def plan(self, stream: int, step: int, micro: int) -> Plan:
@@ -140,18 +141,17 @@ class ClipSampler:
     def clip(self, plan: Plan, stream: int, step: int, micro: int, index: int) -> Clip:
         """Draw clip `index` of a forward."""
         settings, random = self._settings, np.random.default_rng((self._seed, stream, step, micro, index + 1))
-        episodes, ends = self._places[random.choice(len(self._weights), p=self._weights)]
+        places, ends = self._places[random.choice(len(self._weights), p=self._weights)]
         if plan.given and not self._start_anywhere:
-            number, first = int(random.integers(len(episodes))), 0
+            episode, first = places[random.integers(len(places))][0], 0
         else:
             place = int(random.integers(ends[-1]))
             number = int(np.searchsorted(ends, place, side='right'))
-            first = place - (int(ends[number - 1]) if number else 0)
+            episode, starts = places[number]
+            first = int(starts[place - (int(ends[number - 1]) if number else 0)])
             if settings.early_share and random.random() < settings.early_share:
-                number = int(random.integers(len(episodes)))
-                starts = len(episodes[number].latents) - settings.frames + 1
-                first = int(random.integers(min(settings.early_frames, starts)))
-        episode = episodes[number]
+                episode, starts = places[random.integers(len(places))]
+                first = int(starts[random.integers(min(settings.early_frames, len(starts)))])
         span = slice(first, first + settings.frames)
         latents, labels, executed = (
             torch.as_tensor(x[span]).float().clone() for x in (episode.latents, episode.labels, episode.executed)
@@ -163,6 +163,12 @@ class ClipSampler:
         text = self._texts['' if dropped else episode.instruction]
         seed = int(random.integers(2**62))
         return Clip(latents, labels, executed, episode.used, text, seed, episode.mistaken[span])
+
+
+def _starts(episode: TrainingEpisode, frames: int) -> np.ndarray:
+    """Return the frames at which clips begin in which there is something to learn behind their first frame."""
+    learned = np.cumsum(~episode.mistaken.numpy())  # up to and with each frame
+    return np.flatnonzero(learned[frames - 1 :] > learned[: len(learned) - frames + 1])
 
 
 def split_episodes(count: int, share: float, seed: int = 0) -> tuple[list[int], list[int]]:

@@ -124,6 +124,8 @@ class ClipSettings:
             where an episode does.) The other clips begin within an episode.
         early_share: of the clips, how many begin within the first `early_frames` latent frames of an episode, where
             executed actions do not tell yet where the motion leads, only the cameras do. The others begin anywhere.
+            Clips with nothing to learn are never drawn, so where an expert took over from a policy, the first are those
+            about that moment.
         early_frames: see above.
         fdm_share: of the forwards, how many have the form of forward dynamics.
         first_chunk: also predict the first chunk of clips that begin within an episode, of which no history is known,

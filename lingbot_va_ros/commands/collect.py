@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--task', default='transfer_cube', help='task of the simulation (default: %(default)s)')
     parser.add_argument('--episodes', type=int, default=50, metavar='N', help='how many (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='draws the first start (default: %(default)s)')
+    parser.add_argument(
+        '--policy',
+        metavar='CHECKPOINT',
+        help='let this policy drive for 1 to 11 s, then the expert: how to go on from where the policy gets to',
+    )
     parser.add_argument('--out', type=Path, required=True, metavar='FOLDER', help='the data set; it must not exist yet')
     parser.add_argument(
         '--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='processes (default: %(default)s)'
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from lingbot_va_sim.collect import Plan
     from lingbot_va_sim.contact_sheet import write_contact_sheet
 
-    plan = Plan(args.robot, args.task, args.seed, args.out)
+    plan = Plan(args.robot, args.task, args.seed, args.out, args.policy)
     writer = plan.writer()
     began = time.monotonic()
     made = _collect(plan, args.episodes, args.workers, len(writer.done() & set(range(args.episodes))))

@@ -16,7 +16,7 @@ CARRY_M_S = 0.15  # faster, the cube shifts between the fingers
 
 
 class CubeTransfer(Expert):
-    """Picks the cube with the right arm, meets the left gripper in the air, lets go.
+    """Picks the cube with the right arm, meets the left gripper in the air, lets go; goes on from where others stopped.
 
     What goes wrong on purpose: the right gripper closes above (`high`) or before (`short`) the cube; the cube is pushed
     away while the gripper comes down (`pushed`); the gripper loses the cube while it is lifted (`lost`). A subclass
@@ -65,6 +65,7 @@ class CubeTransfer(Expert):
         left = self.arms['left']
         left.wait(self.vary(0.0, 0.6))
         self._ready(left)
+        yield from self._take_over()
         for _ in range(TRIES):
             yield from self._pick()
             yield from self._hand_over()
@@ -74,9 +75,23 @@ class CubeTransfer(Expert):
             self._ready(left)
         raise ExpertError('the cube was dropped too often')
 
+    def _take_over(self) -> Iterator[None]:
+        """From where somebody else has led the right hand: lift a cube that is between its fingers, or rise to look."""
+        right, tool = self.arms['right'], self._tool('right')
+        if self._at_cube('right'):
+            right.grip(self.closed, 0.1)
+            yield from self.until_idle('right')
+            yield from self._lift(lose_it=False)
+        elif tool.position[2] < self.REST_M + self.above:
+            right.grip(self.half_open)
+            right.line(tool.moved(z=self.REST_M + self.above - tool.position[2]))
+            yield from self.until_idle('right')
+
     def _pick(self) -> Iterator[None]:
         right = self.arms['right']
         for _ in range(TRIES):
+            if self._in_hand('right'):
+                return
             mistake, self.mistake = self.mistake, None
             yield from self._reach(mistake if mistake in ('high', 'short') else None, push_it=mistake == 'pushed')
             yield from self._lift(lose_it=mistake == 'lost')
@@ -182,6 +197,8 @@ class CubeTransfer(Expert):
 
     def _in_hand(self, side: str) -> bool:
         """Whether the cube is off the table and between the fingers."""
-        cube = self._cube()
-        near = np.linalg.norm(cube - self._tool(side).position) < self.IN_HAND_M
-        return bool(near) and cube[2] > self.REST_M + LIFTED_M
+        return self._at_cube(side) and self._cube()[2] > self.REST_M + LIFTED_M
+
+    def _at_cube(self, side: str) -> bool:
+        """Whether the plan has a tool where the cube is."""
+        return bool(np.linalg.norm(self._cube() - self._tool(side).position) < self.IN_HAND_M)

@@ -88,6 +88,18 @@ def test_clips_of_an_episodes_beginning_are_drawn_more_often_if_told() -> None:
     assert 0.3 < sum(first == 0 for first in firsts) / len(firsts) < 0.65
 
 
+def test_clips_with_nothing_to_learn_are_not_drawn_and_the_first_of_the_others_are_early() -> None:
+    corrected = replace(episode(12, 1), mistaken=torch.arange(12) < 7)
+    wrong = replace(episode(12, 2), mistaken=torch.ones(12, dtype=torch.bool))
+    for early_share, firsts in ((0.0, {3, 4, 5, 6, 7}), (1.0, {3, 4})):
+        drawn = sampler(([corrected, wrong], 1.0), start_share=0.0, early_share=early_share, early_frames=2)
+        clips = [drawn.clip(drawn.plan(TRAIN, step, 0), TRAIN, step, 0, 0) for step in range(100)]
+        assert {int(clip.latents[0, 0, 0, 0]) - 100 for clip in clips} == firsts
+        assert not any(clip.mistaken.all() for clip in clips)
+    with pytest.raises(TrainingError, match='all is mistaken'):
+        sampler(([wrong], 1.0))
+
+
 def test_data_sets_are_drawn_by_weight_and_too_short_episodes_never() -> None:
     drawn = sampler(([episode(9, 1), episode(4, 2)], 3.0), ([episode(9, 5)], 1.0), start_share=0.0)
     plan = drawn.plan(TRAIN, 0, 0)
