@@ -289,16 +289,7 @@ class SimBridgeNode(ManagedNode):
         return on_message
 
     def _follow_trajectory(self, controller: TrajectoryController, message: JointTrajectory) -> None:
-        stamp_ns, points = to_ns(message.header.stamp), message.points
-        trajectory = Trajectory(
-            stamp_ns=stamp_ns - self._offset_ns if stamp_ns else None,
-            joint_names=message.joint_names,
-            times_ns=[to_ns(point.time_from_start) for point in points],
-            positions=[point.positions for point in points],
-            velocities=[point.velocities for point in points],
-            accelerations=[point.accelerations for point in points],
-        )
-        controller.replace(trajectory, self._simulation.time_ns)
+        controller.replace(trajectory(message, self._offset_ns), self._simulation.time_ns)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self.active:
@@ -320,6 +311,19 @@ class SimBridgeNode(ManagedNode):
     def _fail(self, what: str, error: Exception) -> None:
         self._failure = f'{what} failed: {error}'
         self.get_logger().error(self._failure)
+
+
+def trajectory(message: JointTrajectory, offset_ns: int = 0) -> Trajectory:
+    """Return a message as the controller takes it; `offset_ns` is how far stamps are ahead of its clock."""
+    stamp_ns, points = to_ns(message.header.stamp), message.points
+    return Trajectory(
+        stamp_ns=stamp_ns - offset_ns if stamp_ns else None,
+        joint_names=message.joint_names,
+        times_ns=[to_ns(point.time_from_start) for point in points],
+        positions=[point.positions for point in points],
+        velocities=[point.velocities for point in points],
+        accelerations=[point.accelerations for point in points],
+    )
 
 
 def main() -> None:
