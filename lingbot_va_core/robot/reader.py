@@ -1,6 +1,7 @@
 """Reads robot profiles from YAML and names every mistake in them."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -123,11 +124,12 @@ def _profile(document: object, source: str, folder: Path | None, problems: list[
     cameras = _cameras(top['cameras'], problems) if 'cameras' in top else ()
     if 'camera_layout' in top and 'cameras' in top:
         _check_layout(top['camera_layout'], len(top['cameras']), problems)
-    listed = _listed_joints(top.get('arms', {}))
+    joints = list(_listed_joints(top.get('arms', {})))
+    listed = {name for _, name, _ in joints}
     strangers = [name for name in (kinematics.names if kinematics else ()) if name not in listed]
     if strangers:
         problems.append(f'kinematics.joints names {", ".join(strangers)}, which no arm has; remove them')
-    _check_names(arms, problems)
+    _check_names(joints, arms, problems)
     _check_topics(top.get('joint_states'), arms, cameras, problems)
     if problems:
         numbered = problems if len(problems) == 1 else [f'({i}) {text}' for i, text in enumerate(problems, start=1)]
@@ -170,10 +172,12 @@ def _arms(value: dict, kinematics: bool, problems: list[str]) -> tuple[Arm, ...]
     return tuple(arm for arm in arms if arm is not None)
 
 
-def _listed_joints(arms: dict) -> set[object]:
-    """Collect the names of joints, wrong ones included."""
-    joints = [arm.get('joints') for arm in arms.values() if isinstance(arm, dict)]
-    return {name for entries in joints if isinstance(entries, dict) for name in entries}
+def _listed_joints(arms: dict) -> Iterator[tuple[object, object, dict]]:
+    """Yield arm, name and fields of joints, wrong ones included."""
+    for side, arm in arms.items():
+        entries = arm.get('joints') if isinstance(arm, dict) else None
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            yield side, name, entry if isinstance(entry, dict) else {}
 
 
 def _cameras(value: dict, problems: list[str]) -> tuple[Camera, ...]:
@@ -216,15 +220,16 @@ def _check_layout(layout: str, count: int, problems: list[str]) -> None:
         problems.append(f'camera_layout {layout} takes {allowed} cameras, but the profile lists {count}')
 
 
-def _check_names(arms: tuple[Arm, ...], problems: list[str]) -> None:
-    """Joints, channels and tools are used once."""
+def _check_names(joints: list[tuple[object, object, dict]], arms: tuple[Arm, ...], problems: list[str]) -> None:
+    """Joints, channels and tools are used once; `joints` are arm, name and fields."""
     uses: dict[str, list[str]] = defaultdict(list)
+    for side, name, entry in joints:
+        where = f'arms.{side}.joints.{name}'
+        uses[f'joint {name}'].append(where)
+        channel = entry.get('channel')
+        if type(channel) is int and channel in CHANNELS.get(side, ()):  # others are told as such
+            uses[f'channel {channel}'].append(where)
     for arm in arms:
-        for joint in arm.joints:
-            where = f'arms.{arm.side}.joints.{joint.name}'
-            uses[f'joint {joint.name}'].append(where)
-            if joint.channel is not None:
-                uses[f'channel {joint.channel}'].append(where)
         if arm.end_effector:
             uses[f'tool frame {arm.end_effector.tool_frame}'].append(f'arms.{arm.side}.end_effector')
     _note_repeated(uses, problems)

@@ -87,6 +87,15 @@ def test_mistakes_of_all_kinds_are_named_at_once(tmp_path: Path, capsys: pytest.
     assert len(lines) == len(chosen)
 
 
+def test_a_channel_of_joints_that_have_other_mistakes_is_named_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    profile = mistaken(mistaken(PROFILE, 'channel: 15, lower: 0.0', 'channel: 16, lower: low'), '-3.1', 'low')
+    assert cli.main(['info', '--robot', str(written(tmp_path, profile))]) == 2
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert any(f'channel 16 is used more than once: {LEFT}.l_elbow, {LEFT}.l_wrist' in line for line in lines), lines
+
+
 def test_what_the_page_says_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     profile = mistaken(mistaken(PROFILE, 'upper: 2.4', 'upper: 2.5'), 'channel: 16', 'channel: 15')
     cli.main(['info', '--robot', str(written(tmp_path, profile))])
