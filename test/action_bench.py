@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import rclpy
 from action_stage import CLOCK, HOME, PROFILE
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
+from support import node_of
 
 from lingbot_va_msgs.msg import ActionChunk, Episode
 from lingbot_va_ros.action_node import ActionNode
@@ -73,27 +73,14 @@ class ActionBench:
 
 def configured(*parameters: str) -> TransitionCallbackReturn:
     """Configure a node with parameters given as 'name:=value'; return what came of it."""
-    rclpy.init(args=['--ros-args', *(part for parameter in parameters for part in ('-p', parameter))])
-    try:
-        node = ActionNode()
-        outcome = node.trigger_configure()
-        node.destroy_node()
-        return outcome
-    finally:
-        rclpy.shutdown()
+    with node_of(ActionNode, *parameters) as node:
+        return node.trigger_configure()
 
 
 @contextmanager
 def action_bench(*parameters: str) -> Iterator[ActionBench]:
     """An active node with its default parameters, but for those given as 'name:=value'."""
-    rclpy.init(args=['--ros-args', *(part for parameter in parameters for part in ('-p', parameter))])
-    try:
-        node = ActionNode()
+    with node_of(ActionNode, *parameters) as node:
         node.trigger_configure()
         node.trigger_activate()
         yield ActionBench(node)
-        node._halt()
-        node._release()
-        node.destroy_node()
-    finally:
-        rclpy.shutdown()

@@ -6,10 +6,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -82,6 +86,15 @@ class Graph:
             return future.result()
         finally:
             self.node.destroy_client(client)
+
+    def change_state(self, name: str, *transitions: str) -> bool:
+        """Take a lifecycle node through transitions ('configure', 'activate', ...); return whether all were made."""
+        for transition in transitions:
+            request = ChangeState.Request()
+            request.transition.id = getattr(Transition, f'TRANSITION_{transition.upper()}')
+            if not self.call(f'{name}/change_state', ChangeState, request, 60.0).success:
+                return False
+        return True
 
     def _spin(self) -> None:
         while not self._stopping.is_set():
@@ -158,6 +171,22 @@ class Program:
                     self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
+
+
+@contextmanager
+def node_of(kind: type, *parameters: str) -> Iterator[Any]:
+    """A node of ours in this process, not configured, with parameters given as 'name:=value'; nothing spins it."""
+    rclpy.init(args=['--ros-args', *(part for parameter in parameters for part in ('-p', parameter))])
+    try:
+        node = kind()
+        try:
+            yield node
+        finally:
+            node._halt()
+            node._release()
+            node.destroy_node()
+    finally:
+        rclpy.shutdown()
 
 
 def living(field: str, value: int) -> list[int]:

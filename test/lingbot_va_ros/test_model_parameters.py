@@ -1,13 +1,12 @@
 """Which model the nodes load, and what they say of it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import rclpy
 import torch
+from support import node_of
 
 from lingbot_va_core import shipped
 from lingbot_va_core.checkpoint import load_model, save_checkpoint
@@ -31,19 +30,6 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shipped, 'share_dir', lambda: root)
         yield root / 'checkpoints' / 'tiny'
-
-
-@contextmanager
-def node_of(kind: type, *parameters: str) -> Iterator[PerceptionNode | WorldModelNode]:
-    """A node that is not configured yet."""
-    rclpy.init(args=['--ros-args', *(part for parameter in parameters for part in ('-p', parameter))])
-    try:
-        node = kind()
-        yield node
-        node._release()
-        node.destroy_node()
-    finally:
-        rclpy.shutdown()
 
 
 @pytest.mark.parametrize(

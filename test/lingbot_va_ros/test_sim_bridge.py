@@ -12,16 +12,13 @@ from collections.abc import Callable, Iterator
 import mujoco
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
-from support import Graph
+from support import Graph, node_of
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from lingbot_va_core.robot import load_profile
@@ -56,12 +53,7 @@ class Bridge:
 
     def change(self, graph: Graph, *transitions: str) -> bool:
         """Make transitions; return whether all succeeded."""
-        for name in transitions:
-            request = ChangeState.Request()
-            request.transition.id = getattr(Transition, f'TRANSITION_{name.upper()}')
-            if not graph.call(f'{self.namespace}/sim_bridge/change_state', ChangeState, request, 60.0).success:
-                return False
-        return True
+        return graph.change_state(f'{self.namespace}/sim_bridge', *transitions)
 
     def send(self, number: int) -> None:
         """Send a signal."""
@@ -341,9 +333,7 @@ def test_an_unknown_task_ends_the_process_with_exit_code_2() -> None:
 def test_success_is_announced_once_and_taken_back_by_a_reset() -> None:
     with Graph() as graph:
         success = graph.collect('task_success', Bool, LATCHED)
-        rclpy.init()
-        node = SimBridgeNode()
-        try:
+        with node_of(SimBridgeNode) as node:
             assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
             assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
             graph.wait_for(lambda: [message.data for message in success] == [False])
@@ -356,11 +346,6 @@ def test_success_is_announced_once_and_taken_back_by_a_reset() -> None:
             graph.wait_for(lambda: [message.data for message in success] == [False, True])
             assert node._on_reset(Trigger.Request(), Trigger.Response()).success
             graph.wait_for(lambda: [message.data for message in success] == [False, True, False])
-        finally:
-            node._halt()
-            node._release()
-            node.destroy_node()
-            rclpy.shutdown()
 
 
 def test_both_arms_of_openarm_follow_one_joint_state() -> None:
