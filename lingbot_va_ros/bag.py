@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -29,7 +29,7 @@ class BagReadError(ValueError):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of a bag: its message type by name, how many messages there are, and whether they can be decoded."""
+    """A topic of a bag: its message type by name, how many messages there are, and whether they can be used."""
 
     kind: str
     count: int
@@ -93,8 +93,10 @@ class Bag:
             raise BagReadError(f'{self.path} cannot be read: {reason(error)}{self._remedy()}') from error
         self._stack.callback(self._reader.close)
         known = self._reader.typestore.fielddefs
+        self._lacking = _lacking(known)
+        usable = known.keys() - self._lacking.keys()
         self.topics = {
-            name: Topic(found.msgtype or 'of several types', found.msgcount, (found.msgtype or '') in known)
+            name: Topic(found.msgtype or 'of several types', found.msgcount, (found.msgtype or '') in usable)
             for name, found in self._reader.topics.items()
         }
         self._connections = list(self._reader.connections)
@@ -153,7 +155,7 @@ class Bag:
             return load_profile(robot)
         if 'profile' not in self.notes:
             raise BagReadError(f'{self.path} names no robot profile; give one with --robot')
-        return parse_profile(self.notes['profile'], f'the profile in {self.path}')
+        return parse_profile(self.notes['profile'], f'the profile in {self.path} (--robot gives another)')
 
     def resolve(self, topic: str) -> str:
         """Return the full name of a topic that is relative to the namespace of the recorded graph."""
@@ -198,10 +200,16 @@ class Bag:
         `stop_ns` limit the log times.
 
         Raises:
-            BagReadError: the bag is damaged, or a message is not what its type says.
+            BagReadError: the bag is damaged, a message is not what its type says, or another version of this package
+                recorded it with other fields.
         """
         names = {self.resolve(topic): topic for topic in topics}
         for connection, log_ns, data in self._records(names, start_ns, stop_ns):
+            if fields := self._lacking.get(connection.msgtype):
+                raise BagReadError(
+                    f'{self.path}: {connection.topic} has {connection.msgtype} of another version of lingbot_va, which '
+                    f'lacks {fields}; read the bag with the version that recorded it, or record again'
+                )
             try:
                 message = self._decode(data, connection.msgtype)
             except Exception as error:  # whatever a wrong layout leads to
@@ -255,6 +263,17 @@ def reason(error: Exception) -> str:
     lines = str(error).split('\n')
     known = isinstance(error, (AnyReaderError, ReaderError, OSError, ValueError)) and lines[0]
     return lines[0].rstrip('.') if known else f'{type(error).__name__} {lines[0]}'.strip()
+
+
+def _lacking(types: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of fields that a bag's own definitions of our messages do not have, by type."""
+    found = {}
+    for kind, (_, fields) in message_types().fielddefs.items():
+        if kind.startswith('lingbot_va_msgs/') and kind in types:
+            _, recorded = types[kind]
+            if missing := [name for name, form in fields if (name, form) not in recorded]:
+                found[kind] = ', '.join(missing)
+    return found
 
 
 def _notes(place: Path) -> dict[str, str]:

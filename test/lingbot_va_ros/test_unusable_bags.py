@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recorded_motion
 from recorded_motion import STORE, T0, MotionBag, framed_profile, header, make, teleoperate
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from lingbot_va_ros import cli
+from lingbot_va_ros.bag import Bag
+from lingbot_va_ros.bag_audit import audit
 
 MS = 1_000_000
 
@@ -124,6 +128,24 @@ def no_messages_left(path: Path) -> None:
 def test_what_is_no_whole_bag_is_refused(tmp_path, capsys, make_bag, says):
     make_bag(tmp_path / 'bag')
     refused(tmp_path / 'bag', capsys, says)
+
+
+def test_messages_of_another_version_of_ours_are_refused(tmp_path, capsys, monkeypatch):
+    types = get_typestore(Stores.ROS2_JAZZY)
+    old = 'std_msgs/Header header\nuint32 episode\nint8 mode\nstring instruction'
+    types.register(get_types_from_msg(old, 'lingbot_va_msgs/msg/Episode'))
+    types.register(get_types_from_msg('uint32 episode', 'lingbot_va_msgs/msg/ExecutedActions'))
+    monkeypatch.setattr(recorded_motion, 'STORE', types)
+    bag = MotionBag(tmp_path / 'bag')
+    teleoperate(bag, 1.0)
+    bag.add('/episode', T0, make('lingbot_va_msgs/msg/Episode', header=header(T0), episode=1, mode=0, instruction=''))
+    bag.add('/executed_actions', T0 + MS, make('lingbot_va_msgs/msg/ExecutedActions', episode=1))
+    says = '/episode has lingbot_va_msgs/msg/Episode of another version of lingbot_va, which lacks task, mode, instruct'
+    refused(bag.close(), capsys, says)
+    with Bag(bag.path) as opened:
+        report = audit(opened)
+    assert not report['usable'] and report['topics']['/episode']['count'] == 1
+    assert any(says in reason for reason in report['reasons'])
 
 
 def test_bags_of_different_robots_make_no_data_set(tmp_path, capsys):
