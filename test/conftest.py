@@ -41,13 +41,14 @@ os.environ.update(
 os.environ.pop('ROS_LOCALHOST_ONLY', None)
 
 
-STARTS_PROCESSES = {'Bringup', 'Graph', 'Program', 'Stage', 'rclpy', 'subprocess'}  # what a module imports for that
+STARTS_NODES = {'Bringup', 'Graph', 'Program', 'Stage', 'rclpy'}  # what a module imports for that
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of modules that start nodes: deadlines hold where they have the machine to themselves."""
+    """Mark tests that start nodes: deadlines hold where they have the machine to themselves."""
     for item in items:
-        if 'lingbot_va_ros' in item.path.parts and STARTS_PROCESSES & set(vars(item.module)):
+        starts = 'lingbot_va_ros' in item.path.parts and STARTS_NODES & set(vars(item.module))
+        if starts and not item.get_closest_marker('patient'):
             item.add_marker('graph')
 
 

@@ -12,6 +12,7 @@ from support import living, wait_until
 from lingbot_va_ros.bringup import Bringup, BringupError, Deadlines
 from lingbot_va_ros.node_table import NodeSpec
 
+pytestmark = pytest.mark.patient  # the probes do nothing
 NAMES = ('first', 'second', 'third')
 
 

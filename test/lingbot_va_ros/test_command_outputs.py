@@ -16,6 +16,7 @@ from lingbot_va_core.robot import Arm, EndEffector, GripperOutput, Output, Robot
 from lingbot_va_ros.command_outputs import make_outputs
 from lingbot_va_ros.conversions import to_ns
 
+pytestmark = pytest.mark.patient  # no node runs
 ALOHA = load_profile('aloha')
 PROFILE = replace(ALOHA, arms=tuple(replace(arm, end_effector=None, workspace=None) for arm in ALOHA.arms))
 NAMES = [joint.name for joint in PROFILE.joints]

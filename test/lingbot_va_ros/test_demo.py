@@ -23,6 +23,7 @@ from lingbot_va_ros.images import to_rgb
 from lingbot_va_ros.ros_domain import PORT_BASE, PORTS_PER_DOMAIN, free_domain
 from lingbot_va_ros.ros_environment import child_environment
 
+pytestmark = pytest.mark.graph
 MARK = 'LINGBOT_VA_TEST_RUN'  # an environment variable that all processes of a run inherit
 PROFILE = load_profile('aloha')
 DEADLINE_S = 240.0  # a machine that runs other tests at the same time

@@ -17,6 +17,7 @@ from lingbot_va_ros.model_parameters import dtype_of
 from lingbot_va_ros.perception_node import PerceptionNode
 from lingbot_va_ros.world_model_node import WorldModelNode
 
+pytestmark = pytest.mark.patient  # no node is spun
 DATA = {'name': 'cubes', 'robot': 'aloha', 'episodes': 1, 'seeds': None, 'minutes': 1.0, 'weight': 1.0}
 RUN = {'what': 'policy', 'robot': 'aloha', 'datasets': [{**DATA, 'instructions': ['hand it over']}]}
 

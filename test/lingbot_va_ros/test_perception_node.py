@@ -21,6 +21,8 @@ from lingbot_va_ros.bringup import Bringup
 from lingbot_va_ros.conversions import latent_array, to_ns, to_time
 from lingbot_va_ros.perception_node import PerceptionNode
 
+pytestmark = pytest.mark.patient  # images wait in queues that the tests do not overrun
+
 
 @pytest.fixture(scope='module')
 def shared_stage() -> Iterator[Stage]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from perception_stage import PERCEPTION, PROFILE, T0, VIDEO_NS, Stage, image, pixels
 from recorded_motion import MotionBag
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState
@@ -19,6 +20,7 @@ from lingbot_va_ros.bag_motion import Span, read_motion, rgb
 from lingbot_va_ros.bringup import Bringup
 from lingbot_va_ros.conversions import latent_array, to_ns, to_time
 
+pytestmark = pytest.mark.patient  # images wait in queues that the test does not overrun
 FRAMED = {
     'cam_high': 'crop: [8, 0, 224, 160], resize: [112, 80]',
     'cam_left_wrist': 'rectify: true, crop: [16, 8, 200, 150]',

@@ -23,6 +23,7 @@ from lingbot_va_ros.recorded_topics import recorded_topics
 from lingbot_va_ros.recorder import READY
 from lingbot_va_ros.ros_environment import child_environment
 
+pytestmark = pytest.mark.graph
 DEADLINE_S = 30.0
 ROUNDS = 20
 

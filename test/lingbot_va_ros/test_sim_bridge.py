@@ -257,7 +257,7 @@ def test_simulation_time_runs_by_its_factor() -> None:
         images = graph.collect(CAMERAS[0].image_topic, Image, SENSOR)
         assert bridge.change(graph, 'activate')
         graph.wait_for(lambda: len(clocks) >= 200, 20.0)
-        arrivals, times = (np.array(column) for column in zip(*clocks, strict=True))
+        arrivals, times = (np.array(column) for column in zip(*clocks[:200], strict=True))
         assert set(np.diff(times)) == {20 * MS}
         assert set(times % (20 * MS)) == {0}
         assert times[0] < 2000 * MS

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
 from sample_messages import PROFILE
 from slow_robot import slow_robot
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
-from support import Graph
+from support import Graph, node_of
 
 from lingbot_va_core.checkpoint import load_model
 from lingbot_va_core.resources import share_dir
@@ -29,10 +30,12 @@ from lingbot_va_msgs.msg import (
 )
 from lingbot_va_msgs.srv import SetInstruction
 from lingbot_va_ros import qos
-from lingbot_va_ros.bringup import Bringup, BringupError
+from lingbot_va_ros.bringup import Bringup
 from lingbot_va_ros.conversions import actions_field, latent_message, missing_latent_message, to_ns, to_time
+from lingbot_va_ros.managed_node import RefusedError
 from lingbot_va_ros.node_table import nodes
 from lingbot_va_ros.task_client import TaskError, TaskResult, run_task
+from lingbot_va_ros.world_model_node import WorldModelNode
 
 WORLD_MODEL = [spec for spec in nodes(simulation=True) if spec.name == 'world_model']
 CLOCK = PROFILE.clock
@@ -441,26 +444,20 @@ def test_latents_of_another_episode_are_ignored(stage: Stage) -> None:
     assert stage.wait_for(lambda: stage.chunks)[0].episode == episode
 
 
-@pytest.mark.parametrize(
-    ('parameters', 'reason'),
-    [
-        ({'mode': 'sinc'}, "mode is 'sinc'; choose one of sync, naive, fdm"),
-        ({'robot': 'nobody'}, "robot 'nobody' is unknown"),
-    ],
-)
-def test_it_refuses_parameters_that_mean_nothing(parameters: dict[str, str], reason: str) -> None:
-    lines: list[str] = []
-    settings = {'world_model': {'robot': 'aloha', **parameters}}
-    with pytest.raises(BringupError):
-        Bringup(WORLD_MODEL, node_parameters=settings, log=lines.append).__enter__()
-    assert any(reason in line for line in lines)
-    assert 'Traceback' not in '\n'.join(lines)
+def test_a_mode_that_means_nothing_is_refused() -> None:
+    with pytest.raises(RefusedError, match="mode is 'sinc'; choose one of sync, naive, fdm"):
+        node_of(WorldModelNode, 'robot:=aloha', 'mode:=sinc').__enter__()
 
 
-def test_a_robot_whose_clock_does_not_fit_the_model_is_refused(tmp_path: Any) -> None:
+def test_a_robot_that_is_unknown_or_whose_clock_does_not_fit_the_model_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     profile = tmp_path / 'slow.yaml'
     text = (share_dir() / 'config' / 'robots' / 'aloha.yaml').read_text()
     profile.write_text(text.replace('control_hz: 50.0', 'control_hz: 25.0'))
-    lines: list[str] = []
-    with pytest.raises(BringupError, match='8'):
-        Bringup(WORLD_MODEL, {'robot': str(profile)}, log=lines.append).__enter__()
+    for robot, reason in (('nobody', "robot 'nobody' is unknown"), (profile, '8')):
+        with node_of(WorldModelNode, f'robot:={robot}') as node:
+            assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        said = capfd.readouterr().err
+        assert reason in said
+        assert 'Traceback' not in said

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from support import Program, living, wait_until
 
+pytestmark = pytest.mark.patient  # the probes do nothing
 ROOT = Path(__file__).resolve().parents[3]
 CLI = ROOT / 'test' / 'cli_with_probes.py'
 Up = Callable[..., Program]
@@ -107,6 +108,13 @@ def test_a_refusal_shows_the_node_and_its_reason(up: Up, journal: Path) -> None:
     assert program.lines[-1] == f'lingbot-va up: error: second refused to configure: {reason}'
     assert 'Traceback' not in program.output
     assert 'activate' not in journal.read_text()
+
+
+def test_a_real_node_that_refuses_its_parameters_makes_exit_code_2() -> None:
+    with Program('-m', 'lingbot_va_ros.cli', 'up', '--task', 'juggle') as program:
+        assert program.wait(120) == 2
+    assert program.lines[-1].startswith('lingbot-va up: error: sim_bridge exited with code 2: refused: task is')
+    assert 'Traceback' not in program.output
 
 
 def test_a_duration_ends_the_graph_with_exit_code_0_and_a_summary(up: Up, tmp_path: Path) -> None:
