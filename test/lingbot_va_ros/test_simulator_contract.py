@@ -27,6 +27,7 @@ from lingbot_va_ros.sim_bridge_node import trajectory
 from lingbot_va_ros.task_client import run_task
 from lingbot_va_sim.trajectory_controller import TrajectoryController
 
+pytestmark = pytest.mark.patient  # time is the simulator's, and what is late holds
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = 'cell'
 STEP_NS = 5_000_000  # of simulated time in 10 ms: half as fast as the wall clock
