@@ -1,5 +1,6 @@
 """Asks a running graph to do a task, and waits for what comes of it."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -43,8 +44,12 @@ def run_task(
     stop: Callable[[], bool] = lambda: False,
     feedback: Callable[[RunTask.Feedback], None] = lambda feedback: None,
     patience_s: float = 10.0,
+    client: ClientNode | None = None,
 ) -> TaskResult:
     """Run one episode and return its result. Blocks; uses an rclpy context of its own.
+
+    A process that runs several tasks should bring a `client`: it may take Fast DDS 3 s until a new context and the
+    nodes know each other.
 
     Args:
         instruction: what the arms shall do; empty: the instruction that the world model has.
@@ -53,12 +58,15 @@ def run_task(
         stop: asked often; once true, the task is canceled.
         feedback: called in this thread about once a second.
         patience_s: how long the world model may take to accept or to cancel.
+        client: to ask with, used by this thread alone meanwhile; its namespace counts.
 
     Raises:
         TaskError: the world model is not there, refuses the goal, or does not end it after a cancel.
     """
-    with ClientNode('task_client', namespace) as asker:
-        client = ActionClient(asker.node, RunTask, 'run_task')
+    own = contextlib.nullcontext(client) if client else ClientNode('task_client', namespace)
+    with own as asker, contextlib.ExitStack() as stack:
+        tasks = ActionClient(asker.node, RunTask, 'run_task')
+        stack.callback(tasks.destroy)
 
         def wait(future: Future, patience: float, stop: Callable[[], bool] = lambda: False) -> bool:
             end = time.monotonic() + patience
@@ -66,12 +74,12 @@ def run_task(
                 asker.executor.spin_once(timeout_sec=POLL_S)
             return future.done()
 
-        if not client.wait_for_server(patience_s):
+        if not tasks.wait_for_server(patience_s):
             raise TaskError(f'run_task is not offered in namespace {asker.node.get_namespace()}; is the graph active?')
         goal = RunTask.Goal(instruction=instruction)
         fraction, seconds = math.modf(time_limit_s)
         goal.time_limit.sec, goal.time_limit.nanosec = int(seconds), int(fraction * 1e9)
-        accepted = client.send_goal_async(goal, lambda message: feedback(message.feedback))
+        accepted = tasks.send_goal_async(goal, lambda message: feedback(message.feedback))
         if not wait(accepted, patience_s):
             raise TaskError(f'the world model did not answer within {patience_s:g} s')
         handle = accepted.result()

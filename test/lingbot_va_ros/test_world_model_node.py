@@ -31,6 +31,7 @@ from lingbot_va_msgs.msg import (
 from lingbot_va_msgs.srv import SetInstruction
 from lingbot_va_ros import qos
 from lingbot_va_ros.bringup import Bringup
+from lingbot_va_ros.client_node import ClientNode
 from lingbot_va_ros.conversions import actions_field, latent_message, missing_latent_message, to_ns, to_time
 from lingbot_va_ros.managed_node import RefusedError
 from lingbot_va_ros.node_table import nodes
@@ -57,6 +58,7 @@ class Stage:
         self._executed = graph.node.create_publisher(ExecutedActions, 'executed_actions', qos.STREAM)
         self.success = graph.node.create_publisher(Bool, 'task_success', qos.LATCHED)
         self._action_state = graph.node.create_publisher(ActionState, 'action_state', qos.LATCHED)
+        self.client = ClientNode('client', namespace)
         self.results: list[TaskResult] = []
         self.refusals: list[str] = []
         self.cancel = threading.Event()
@@ -92,7 +94,7 @@ class Stage:
 
         def run() -> None:
             try:
-                self.results.append(self.run_task(instruction, limit_s))
+                self.results.append(self.run_task(instruction, limit_s, self.client))
             except TaskError as error:
                 self.refusals.append(str(error))
 
@@ -104,9 +106,10 @@ class Stage:
         self.wait_for(lambda: all(each.get_subscription_count() for each in publishers), 'subscriptions')
         return next(each.episode for each in self.episodes[known:] if each.episode)
 
-    def run_task(self, instruction: str, limit_s: float) -> TaskResult:
+    def run_task(self, instruction: str, limit_s: float, client: ClientNode | None = None) -> TaskResult:
         """Run a task to its end."""
-        return run_task(instruction, limit_s, namespace=self._namespace, stop=self.cancel.is_set, patience_s=PATIENCE_S)
+        options = {'namespace': self._namespace, 'stop': self.cancel.is_set, 'patience_s': PATIENCE_S}
+        return run_task(instruction, limit_s, client=client, **options)
 
     def result(self) -> TaskResult:
         """Wait for the end of the task."""
@@ -172,6 +175,7 @@ def active(namespace: str, **parameters: Any) -> Iterator[Stage]:
         with Bringup(WORLD_MODEL, {'robot': 'aloha'}, node_parameters=settings, namespace=namespace, **QUIET):
             yield stage
             stage.renew()
+            stage.client.close()
 
 
 @pytest.fixture(scope='module')
@@ -262,7 +266,7 @@ def test_only_one_task_runs_at_a_time(stage: Stage) -> None:
 @pytest.mark.parametrize(('instruction', 'limit_s'), [('', 5.0), ('move', 0.0)])
 def test_a_goal_without_instruction_or_time_is_refused(stage: Stage, instruction: str, limit_s: float) -> None:
     with pytest.raises(TaskError, match='refused'):
-        stage.run_task(instruction, limit_s)
+        stage.run_task(instruction, limit_s, stage.client)
 
 
 def test_the_instruction_can_be_set_before_and_during_a_task(stage: Stage) -> None:
