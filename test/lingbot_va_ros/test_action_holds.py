@@ -14,6 +14,7 @@ from support import Graph
 from lingbot_va_msgs.msg import ActionChunk, ActionState, DualArmCommand, Episode
 from lingbot_va_ros import qos
 from lingbot_va_ros.bringup import Bringup
+from lingbot_va_ros.client_node import ClientNode
 from lingbot_va_ros.conversions import to_ns, to_time
 from lingbot_va_ros.node_table import nodes
 from lingbot_va_ros.task_client import run_task
@@ -25,8 +26,8 @@ ALLOWED_NS = 100 * MS
 class Rig:
     """The whole graph on the simulated robot; the world model is apart, so that its end is not that of the others."""
 
-    def __init__(self, graph: Graph, brain: Bringup | None = None) -> None:
-        self.graph, self.brain = graph, brain
+    def __init__(self, graph: Graph, brain: Bringup | None = None, client: ClientNode | None = None) -> None:
+        self.graph, self.brain, self._client = graph, brain, client
         self.commands = graph.collect('command', DualArmCommand, qos.COMMAND)
         self.states = graph.collect('action_state', ActionState, qos.LATCHED)
         self.episodes = graph.collect('episode', Episode, qos.LATCHED)
@@ -72,7 +73,7 @@ class Rig:
 
     def _run(self) -> None:
         try:
-            run_task('move', 600.0, stop=self._done.is_set, patience_s=5.0)
+            run_task('move', 600.0, stop=self._done.is_set, patience_s=5.0, client=self._client)
         except RuntimeError:  # the world model is gone
             self._done.wait(PATIENCE_S)
 
@@ -83,10 +84,11 @@ def rig() -> Iterator[Rig]:
     body = [table[name] for name in ('sim_bridge', 'action', 'perception')]
     with (
         Graph('listener') as graph,
+        ClientNode('client') as client,
         Bringup(body, {'robot': 'aloha', 'checkpoint': 'none'}, log=lambda line: None),
         Bringup([table['world_model']], {'robot': 'aloha', 'checkpoint': 'none'}, log=lambda line: None) as brain,
     ):
-        yield Rig(graph, brain)
+        yield Rig(graph, brain, client)
 
 
 def test_while_the_world_model_hangs_the_arms_hold(rig: Rig) -> None:

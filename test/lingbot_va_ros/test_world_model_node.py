@@ -47,8 +47,8 @@ QUIET = {'log': lambda line: None}
 class Stage:
     """Perception and the action node, played by the test; what the node sends is collected."""
 
-    def __init__(self, graph: Graph, namespace: str = '') -> None:
-        self.graph, self._namespace = graph, namespace
+    def __init__(self, graph: Graph, client: ClientNode, namespace: str) -> None:
+        self.graph, self.client, self._namespace = graph, client, namespace
         self.episodes = graph.collect('episode', Episode, qos.LATCHED)
         self.chunks = graph.collect('action_chunk', ActionChunk, qos.CHUNK)
         self.imagined = graph.collect('imagined', LatentFrame, qos.STREAM)
@@ -58,7 +58,6 @@ class Stage:
         self._executed = graph.node.create_publisher(ExecutedActions, 'executed_actions', qos.STREAM)
         self.success = graph.node.create_publisher(Bool, 'task_success', qos.LATCHED)
         self._action_state = graph.node.create_publisher(ActionState, 'action_state', qos.LATCHED)
-        self.client = ClientNode('client', namespace)
         self.results: list[TaskResult] = []
         self.refusals: list[str] = []
         self.cancel = threading.Event()
@@ -170,12 +169,11 @@ class Stage:
 def active(namespace: str, **parameters: Any) -> Iterator[Stage]:
     """Run an active node. Namespaces keep nodes apart that live at the same time."""
     settings = {'world_model': {'checkpoint': 'none', **parameters}}
-    with Graph(namespace=namespace) as graph:
-        stage = Stage(graph, namespace)
+    with Graph(namespace=namespace) as graph, ClientNode('client', namespace) as client:
+        stage = Stage(graph, client, namespace)
         with Bringup(WORLD_MODEL, {'robot': 'aloha'}, node_parameters=settings, namespace=namespace, **QUIET):
             yield stage
             stage.renew()
-            stage.client.close()
 
 
 @pytest.fixture(scope='module')
