@@ -20,6 +20,7 @@ from lingbot_va_core.robot import load_profile, profile_path
 from lingbot_va_msgs.msg import ActionChunk, DualArmCommand, Episode, ExecutedActions, LatentFrame, Status
 from lingbot_va_ros import qos
 from lingbot_va_ros.bringup import Bringup
+from lingbot_va_ros.client_node import ClientNode
 from lingbot_va_ros.conversions import to_ns, to_time
 from lingbot_va_ros.node_table import nodes
 from lingbot_va_ros.task_client import TaskResult, run_task
@@ -36,8 +37,8 @@ CLOCKED = 'clocked'
 class Listener:
     """Collects what the graph says, and runs tasks in the background."""
 
-    def __init__(self, graph: Graph, namespace: str = '') -> None:
-        self.graph, self._namespace = graph, namespace
+    def __init__(self, graph: Graph, client: ClientNode) -> None:
+        self.graph, self._client = graph, client
         self.episodes = graph.collect('episode', Episode, qos.LATCHED)
         self.chunks = graph.collect('action_chunk', ActionChunk, qos.CHUNK)
         self.latents = graph.collect('latents', LatentFrame, qos.STREAM)
@@ -57,7 +58,7 @@ class Listener:
 
     def _run_task(self) -> None:
         stop = self._cancel.is_set
-        self._results.append(run_task('move', 600.0, namespace=self._namespace, stop=stop, patience_s=30.0))
+        self._results.append(run_task('move', 600.0, stop=stop, patience_s=30.0, client=self._client))
 
     def finish_task(self) -> TaskResult:
         """Cancel the task, or take the result that it has."""
@@ -99,12 +100,19 @@ class Listener:
         Returns:
             The episode that ended by the fault.
         """
-        episode = self.start_task()
-        fault(self.chunks_of(episode, chunks)[-1])
-        again = self.recovered(episode)
+        first = self.start_task()
+
+        def last() -> ActionChunk | None:  # of the episode that runs: on a slow machine the first may not come so far
+            running = self.episodes[-1].episode
+            found = (c for c in self.chunks if c.episode == running >= first and c.chunk == chunks - 1)
+            return next(found, None)
+
+        chunk = self.wait_for(last, f'{chunks} chunks')
+        fault(chunk)
+        again = self.recovered(chunk.episode)
         assert self.finish_task().outcome == 'canceled'
         self.assert_arms_held_before(again)
-        return episode
+        return chunk.episode
 
     def assert_arms_held_before(self, episode: int) -> None:
         """Check that all motion was within the limits, and at rest when the first chunk of an episode began."""
@@ -172,10 +180,12 @@ def test_when_the_clock_is_set_back_the_task_goes_on() -> None:
 
 @contextmanager
 def _clocked_robot(graph: Graph) -> Iterator[tuple[Listener, ClockedRobot]]:
-    listener, robot = Listener(graph, CLOCKED), ClockedRobot(graph)
-    parameters = {'use_sim_time': True, 'checkpoint': 'none'}
-    with Bringup(nodes(simulation=False), parameters, namespace=CLOCKED, log=lambda line: None):
-        yield listener, robot
+    robot, parameters = ClockedRobot(graph), {'use_sim_time': True, 'checkpoint': 'none'}
+    with (
+        ClientNode('client', CLOCKED) as client,
+        Bringup(nodes(simulation=False), parameters, namespace=CLOCKED, log=lambda line: None),
+    ):
+        yield Listener(graph, client), robot
 
 
 class Cameras:
@@ -200,8 +210,8 @@ class Cameras:
 @pytest.fixture(scope='module')
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Listener, Cameras, Bringup]]:
     """The whole graph, whose images go through the test's hands."""
-    with Graph('listener') as graph:
-        listener = Listener(graph)
+    with Graph('listener') as graph, ClientNode('client') as client:
+        listener = Listener(graph, client)
         cameras = Cameras(graph, tmp_path_factory.mktemp('robot'))
         settings = {
             'perception': {'robot': str(cameras.profile), 'checkpoint': 'none'},
@@ -211,7 +221,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Listener, Ca
             yield listener, cameras, bringup
 
 
-@pytest.mark.parametrize('outage_s', [0.5, 10.0])
+@pytest.mark.parametrize('outage_s', [0.5, 5.0])  # shorter and longer than latent_timeout_s
 def test_after_a_camera_outage_the_task_goes_on(rig: tuple, outage_s: float) -> None:
     listener, cameras, _ = rig
 
