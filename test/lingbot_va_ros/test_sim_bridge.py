@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -21,7 +22,7 @@ from std_srvs.srv import Trigger
 from support import Graph, node_of
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from lingbot_va_core.robot import load_profile
+from lingbot_va_core.robot import load_profile, profile_path
 from lingbot_va_ros.conversions import to_duration, to_ns
 from lingbot_va_ros.qos import LATCHED, SENSOR, TRAJECTORY
 from lingbot_va_ros.ros_environment import child_environment
@@ -247,8 +248,12 @@ def test_stamps_follow_the_system_when_the_machine_was_too_slow(robot: tuple[Bri
     assert int(values['clock_shift_ms']) >= 400
 
 
-def test_simulation_time_runs_by_its_factor() -> None:
-    with started('/fast', 'configure', real_time_factor=2.0, publish_clock='true') as (bridge, graph):
+def test_simulation_time_runs_by_its_factor(tmp_path: Path) -> None:
+    small = tmp_path / 'small.yaml'  # images that a busy machine can draw as fast
+    small.write_text(profile_path('aloha').read_text().replace('width: 240, height: 160', 'width: 48, height: 32'))
+    assert load_profile(str(small)).cameras[0].width == 48
+    options = {'robot': small, 'real_time_factor': 2.0, 'publish_clock': 'true'}
+    with started('/fast', 'configure', **options) as (bridge, graph):
         clocks: list[tuple[float, int]] = []
         graph.node.create_subscription(
             Clock, '/clock', lambda message: clocks.append((time.monotonic(), to_ns(message.clock))), 100
