@@ -23,10 +23,10 @@ def audit(bag: Bag, robot: str | None = None, instruction: str | None = None) ->
     Returns:
         path, robot, duration_s (of log times), incomplete.
         topics: by name: type, count, rate_hz, gaps (intervals of more than 1.5 times the usual), missing (messages that
-            fit into them), longest_gap_ms and at_s (since the first message of the bag), dropped (by the recorder),
-            unstamped, backwards (stamps not newer than the one before), delay_ms {p50, p99} of the log time behind the
-            header stamp; None where there is no header, or too few messages. Intervals are those of header stamps where
-            there are any.
+            fit into them), longest_gap_ms and at_s (since the first message of the bag), dropped (by the recorder; None
+            where it noted none of this), unstamped, backwards (stamps not newer than the one before), delay_ms {p50,
+            p99} of the log time behind the header stamp; None where there is no header, or too few messages. Intervals
+            are those of header stamps where there are any.
         camera_skew_ms: by camera: how much later than the joints its messages are received, seen from their stamps; a
             clock that is behind shows as a positive value, and so does a slow driver.
         arm_skew_ms {p50, max}: between the stamps of both arms' joints; None where they come in one message.
@@ -46,12 +46,12 @@ def audit(bag: Bag, robot: str | None = None, instruction: str | None = None) ->
     unknown = sorted(topics.keys() - known)
     for name, log_ns in bag.arrivals(*unknown):
         topics[name].add(log_ns, None)
-    dropped = bag.dropped
+    dropped, drops_noted = bag.dropped, 'dropped' in bag.notes
     logs = [edge for timing in topics.values() for edge in timing.edges]
     table = {
         name: {'type': topic.kind, 'count': topic.count}
         | topics.get(name, _Timing()).report(min(logs))
-        | {'dropped': dropped.get(name, 0)}
+        | {'dropped': dropped.get(name, 0) if drops_noted else None}
         for name, topic in sorted(bag.topics.items())
     }
     plan, problem = _plan(bag, profile, instruction)
@@ -60,6 +60,8 @@ def audit(bag: Bag, robot: str | None = None, instruction: str | None = None) ->
     reasons += [reason.removeprefix(f'{bag.path}: ').removeprefix(f'{bag.path} ') for reason in plan.notes]
     if plan.teleoperated and not (instruction or bag.notes.get('instruction')):
         reasons.append('it does not say what was to be done; convert it with --instruction')
+    if not drops_noted:
+        reasons.append('its recorder did not note whether it dropped messages; gaps show those of regular topics')
     reasons += _doubts(table, skews, arms.report())
     reasons += [
         f'{name}: messages of the unknown type {bag.topics[name].kind} were counted, not read' for name in unknown
@@ -202,4 +204,5 @@ def table_lines(report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         delay = '' if row['delay_ms'] is None else f'{row["delay_ms"]["p50"]:.1f} / {row["delay_ms"]["p99"]:.1f}'
         rate = '' if row['rate_hz'] is None else f'{row["rate_hz"]:.2f}'
         numbers = (str(row[key]) for key in ('gaps', 'missing'))
-        yield (name, str(row['count']), rate, *numbers, gap, str(row['dropped']), delay)
+        dropped = '' if row['dropped'] is None else str(row['dropped'])
+        yield (name, str(row['count']), rate, *numbers, gap, dropped, delay)

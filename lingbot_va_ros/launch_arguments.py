@@ -9,6 +9,7 @@ from typing import Any
 from lingbot_va_ros.node_start import NodeStart, parse_remaps
 from lingbot_va_ros.node_table import nodes
 
+COMMAND = 'lingbot-va'
 TRUE, FALSE = ('true', '1'), ('false', '0')
 
 
@@ -40,16 +41,23 @@ GRAPH = (
 TASK = LaunchArgument('task', 'Task of the simulation; empty: as in the parameter files.')
 PARAMETERS = ('robot', 'task', 'checkpoint', 'mode')
 
-RECORD = (
-    LaunchArgument('out', 'Folder of the new bag.'),
+RECORDED = (
     LaunchArgument('robot', f'{PROFILE}.', 'aloha'),
     NAMESPACE,
     LaunchArgument('use_sim_time', 'Stamp events with the time of /clock.', 'false'),
     LaunchArgument('duration', 'Seconds after which the recording ends; empty: with the launch.'),
 )
+OWN_RECORDER, ROSBAG2 = 'lingbot_va', 'rosbag2'
+RECORD = (
+    LaunchArgument('out', 'Folder of the new bag.'),
+    *RECORDED,
+    LaunchArgument(
+        'recorder', f'{OWN_RECORDER}: with marks, notes and counts of drops; {ROSBAG2}: ros2 bag record.', OWN_RECORDER
+    ),
+)
 TRAIN_DATA = (
     LaunchArgument('out', 'Folder of the session: its bag, and the data set that is made of it.'),
-    *RECORD[1:],
+    *RECORDED,
     LaunchArgument('instruction', 'What is to be done, where the graph does not say it.'),
     LaunchArgument('format', 'Format of the data set: v3, or v2.1 for the released training code.', 'v3'),
 )
@@ -105,9 +113,20 @@ def node_starts(simulation: bool, values: Mapping[str, str]) -> tuple[NodeStart,
     )
 
 
+def with_rosbag2(values: Mapping[str, str]) -> bool:
+    """Whether `ros2 bag record` is to record, given the values of RECORD.
+
+    Raises:
+        ValueError: there is no such recorder.
+    """
+    if values['recorder'] not in (OWN_RECORDER, ROSBAG2):
+        raise ValueError(f"recorder is '{values['recorder']}'; it must be {OWN_RECORDER} or {ROSBAG2}")
+    return values['recorder'] == ROSBAG2
+
+
 def record_command(values: Mapping[str, str], out: Path) -> list[str]:
-    """Return the arguments of `lingbot-va record` for the values of RECORD or TRAIN_DATA."""
-    command = ['record', '--robot', values['robot'], '--out', str(out), '--namespace', values['namespace']]
+    """Return `lingbot-va record` for the values of RECORD or TRAIN_DATA."""
+    command = [COMMAND, 'record', '--robot', values['robot'], '--out', str(out), '--namespace', values['namespace']]
     if values['duration']:
         command += ['--duration', values['duration']]
     if is_true('use_sim_time', values['use_sim_time']):
@@ -118,13 +137,13 @@ def record_command(values: Mapping[str, str], out: Path) -> list[str]:
 
 
 def session_commands(values: Mapping[str, str]) -> list[list[str]]:
-    """Return the arguments of `lingbot-va` for the values of TRAIN_DATA: record, unless the bag is there, then convert.
+    """Return the commands for the values of TRAIN_DATA: record, unless the bag is there, then convert.
 
     Raises:
         ValueError: no folder was named.
     """
     bag, data_set = folder(values) / 'bag', folder(values) / 'dataset'
-    convert = ['convert', str(bag), '--out', str(data_set), '--format', values['format']]
+    convert = [COMMAND, 'convert', str(bag), '--out', str(data_set), '--format', values['format']]
     return [convert] if bag.exists() else [record_command(values, bag), convert]
 
 
@@ -140,5 +159,6 @@ def folder(values: Mapping[str, str]) -> Path:
 
 
 def shown(command: list[str]) -> str:
-    """Return a command as one would type it."""
-    return shlex.join(['lingbot-va', *command])
+    """Return a command as one would type it; of a text of several lines the first."""
+    lines = [word.split('\n') for word in command]
+    return shlex.join(first + '...' if rest else first for first, *rest in lines)

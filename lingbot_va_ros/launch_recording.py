@@ -1,20 +1,33 @@
 """Recording, and the conversion that may follow, as `launch` actions. Only for a ROS machine."""
 
+import os
+
 from launch import Event, LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import ExecuteProcess, LogInfo, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessExit
 from launch_ros.substitutions import ExecutableInPackage
 
-from lingbot_va_ros.launch_arguments import RECORD, TRAIN_DATA, folder, record_command, session_commands, shown
+from lingbot_va_ros.launch_arguments import (
+    COMMAND,
+    RECORD,
+    TRAIN_DATA,
+    folder,
+    record_command,
+    session_commands,
+    shown,
+    with_rosbag2,
+)
 from lingbot_va_ros.launch_graph import described
+from lingbot_va_ros.rosbag2_command import rosbag2_recording
 
 RECORDER_ENDS_S = '60'  # what waits for the disk is written
+_OURS = ExecutableInPackage(executable=COMMAND, package='lingbot_va')
 
 
 def record_description() -> LaunchDescription:
     """Describe a recorder; the launch ends with it."""
-    return described(RECORD, lambda values: _in_turn([record_command(values, folder(values))]))
+    return described(RECORD, lambda values: _in_turn([_recorder(values)]))
 
 
 def train_data_description() -> LaunchDescription:
@@ -26,11 +39,18 @@ def train_data_description() -> LaunchDescription:
     return described(TRAIN_DATA, lambda values: _in_turn(session_commands(values)))
 
 
+def _recorder(values: dict[str, str]) -> list[str]:
+    if with_rosbag2(values):
+        return rosbag2_recording(values, folder(values), os.environ.get('ROS_DISTRO', ''))
+    return record_command(values, folder(values))
+
+
 def _in_turn(commands: list[list[str]]) -> list[Action]:
     """Run commands one after another; the launch ends after the last one, or with the first that fails."""
     command, *rest = commands
+    program, *arguments = command
     process = ExecuteProcess(
-        cmd=[ExecutableInPackage(executable='lingbot-va', package='lingbot_va'), *command],
+        cmd=[_OURS if program == COMMAND else program, *arguments],
         output='screen',
         sigterm_timeout=RECORDER_ENDS_S,
     )

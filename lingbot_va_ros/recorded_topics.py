@@ -34,6 +34,7 @@ from lingbot_va_ros.qos import (
     TRAJECTORY,
 )
 
+DEPTH = 100  # messages that DDS keeps for a recorder until it looks again, far above what arrives
 JOINT_MESSAGES = {'joint_trajectory': JointTrajectory, 'joint_group': Float64MultiArray, 'joint_state': JointState}
 
 
@@ -55,6 +56,11 @@ class RecordedTopic:
     def type_name(self) -> str:
         """The type's full name, such as 'sensor_msgs/msg/Image'."""
         return f'{self.kind.__module__.split(".")[0]}/msg/{self.kind.__name__}'
+
+    @property
+    def subscription(self) -> QoSProfile:
+        """How a recorder subscribes: with the publisher's reliability and durability, but a deeper queue."""
+        return QoSProfile(depth=DEPTH, reliability=self.qos.reliability, durability=self.qos.durability)
 
 
 def recorded_topics(profile: RobotProfile, latents: bool = True, imagined_video: bool = False) -> list[RecordedTopic]:

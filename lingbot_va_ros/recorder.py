@@ -13,7 +13,6 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from lingbot_va_ros.bag_writer import QUEUE_BYTES, BagError, BagWriter
@@ -27,7 +26,6 @@ READY = 'ready: every topic has a publisher'
 MISSING = 'no publisher yet: '
 POLL_S = 0.01  # one wait for many messages costs far less than a wait for each; log times are DDS reception times
 REPORT_S = 1.0
-DEPTH = 100  # messages that DDS keeps for us between two polls, far above what arrives
 QUIT = 'q'
 
 
@@ -62,9 +60,7 @@ class Recorder:
     def _subscribe(self, node: Node, topic: RecordedTopic) -> Subscription:
         name = node.resolve_topic_name(topic.name)
         receive = partial(self._receive, name, self._bag.add_topic(name, topic.type_name, topic.qos))
-        # The publisher's reliability and durability, but a deeper queue.
-        qos = QoSProfile(depth=DEPTH, reliability=topic.qos.reliability, durability=topic.qos.durability)
-        return node.create_subscription(topic.kind, name, receive, qos, raw=True)
+        return node.create_subscription(topic.kind, name, receive, topic.subscription, raw=True)
 
     def _receive(self, name: str, topic: int, data: bytes, info: dict) -> None:
         self.messages[name] += 1

@@ -29,6 +29,7 @@ from lingbot_va_ros.launch_arguments import (
     node_starts,
     record_command,
     session_commands,
+    with_rosbag2,
 )
 from lingbot_va_ros.node_table import NODES, nodes
 from lingbot_va_ros.respawns import WINDOW_S, Respawns
@@ -181,10 +182,16 @@ def test_the_commands_of_a_session_are_those_of_the_command_line(tmp_path: Path)
     assert (plain.duration, plain.use_sim_time, plain.metadata) == (None, False, [])
 
 
+def test_the_recorder_is_ours_unless_rosbag2_is_asked_for() -> None:
+    assert [with_rosbag2(values_of(RECORD, **given)) for given in ({}, {'recorder': 'rosbag2'})] == [False, True]
+    with pytest.raises(ValueError, match="recorder is 'rosbag'; it must be lingbot_va or rosbag2"):
+        with_rosbag2(values_of(RECORD, recorder='rosbag'))
+
+
 def parsed(command: list[str]) -> argparse.Namespace:
     """The options of a `lingbot-va` command."""
-    name, *options = command
-    assert name in COMMANDS
+    program, name, *options = command
+    assert program == 'lingbot-va' and name in COMMANDS
     parser = argparse.ArgumentParser()
     importlib.import_module(f'lingbot_va_ros.commands.{name}').add_arguments(parser)
     return parser.parse_args(options)
@@ -285,6 +292,20 @@ def test_a_session_whose_bag_is_there_begins_with_the_conversion(tmp_path: Path)
     assert first().startswith('Runs lingbot-va record ')
     (tmp_path / 'bag').mkdir()
     assert first().startswith('Runs lingbot-va convert ')
+
+
+@needs_launch
+def test_rosbag2_records_where_it_is_asked_to(tmp_path: Path) -> None:
+    from launch.actions import ExecuteProcess
+
+    def program(**given: str) -> list[str]:
+        (process,) = [each for each in actions_of('record', out=str(tmp_path / 'bag'), **given)
+                      if isinstance(each, ExecuteProcess)]  # fmt: skip
+        return [part.text for part in process.cmd[0] if hasattr(part, 'text')]
+
+    assert program(recorder='rosbag2') == ['ros2']
+    assert (tmp_path / 'bag.qos.yaml').is_file()
+    assert program() == []  # found in this package when it is started
 
 
 @needs_launch
