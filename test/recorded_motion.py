@@ -49,7 +49,7 @@ CHANNELS = [14, 15, 28, 21]
 CAMERAS = ('head', 'wrist')
 T0 = 1_700_000_000 * NANOSECONDS
 DT, VIDEO = PROFILE.clock.action_ns, PROFILE.clock.video_ns
-NOTES = {'robot': 'mini', 'profile': PROFILE_TEXT, 'instruction': 'wipe the table', 'dropped': '{}'}
+NOTES = {'robot': 'mini', 'profile': PROFILE_TEXT, 'instruction': 'wipe the table'}
 STORE = message_types()
 DELAY = 2_000_000  # from a stamp to its reception
 

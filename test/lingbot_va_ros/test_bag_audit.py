@@ -24,7 +24,7 @@ def look(bag: MotionBag) -> dict:
 
 
 def test_a_good_bag_can_become_training_data(tmp_path):
-    bag = MotionBag(tmp_path / 'bag')
+    bag = MotionBag(tmp_path / 'bag', dropped='{}')
     teleoperate(bag, 2.0)
     report = look(bag)
     assert report['usable'] and report['teleoperated'] and report['reasons'] == []
@@ -93,7 +93,7 @@ def test_the_command_prints_a_table_and_tells_a_useless_bag_by_its_status(tmp_pa
 
 
 def test_a_bag_that_does_not_say_what_was_to_be_done_needs_an_instruction(tmp_path):
-    bag = MotionBag(tmp_path / 'bag', instruction='')
+    bag = MotionBag(tmp_path / 'bag', instruction='', dropped='{}')
     teleoperate(bag, 1.0)
     report = look(bag)
     assert report['usable']
@@ -104,7 +104,7 @@ def test_messages_of_an_unknown_type_are_counted(tmp_path, monkeypatch):
     types = message_types.__wrapped__()
     types.register(get_types_from_msg('float64 force', 'others_msgs/msg/Touch'))
     monkeypatch.setattr(recorded_motion, 'STORE', types)
-    bag = MotionBag(tmp_path / 'bag', StoragePlugin.SQLITE3)
+    bag = MotionBag(tmp_path / 'bag', StoragePlugin.SQLITE3, dropped='{}')
     teleoperate(bag, 1.0)
     for k in range(20):
         bag.add('/touch', T0 + k * 50 * MS, make('others_msgs/msg/Touch', force=1.0))
