@@ -272,6 +272,6 @@ def test_a_bag_that_is_damaged_later_leaves_nothing(tmp_path):
         data = bytearray(file.read_bytes())
         data[len(data) // 2 : len(data) // 2 + 100] = bytes(100)
         file.write_bytes(data)
-        with pytest.raises(BagReadError, match=r'bag( is damaged|: the message on).*at 1700000'):
+        with pytest.raises(BagReadError, match=r'bag( is|:) .*at 1700000'):
             list(conversion.write(conversion.writer(tmp_path / 'data', 'v3.0')))
     assert sorted(path.name for path in tmp_path.iterdir()) == ['bag']
