@@ -1,6 +1,7 @@
 """Leads the simulated robot of a running graph as a person with leader arms would: a scripted expert's motion."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +101,7 @@ class Leader:
         self._require_alone()
         commands = np.stack(demonstration.executed)
         self._play(self._held(demonstration.states[0], BEFORE_S))
-        self._mark(events.START)
+        self._start()
         try:
             self._play(np.concatenate([commands, self._held(commands[-1], AFTER_S)]))
             if self._solved:
@@ -131,6 +132,15 @@ class Leader:
             if time.monotonic() > end:
                 raise LeadError(f'the robot has not told its joints for {patience_s:g} s; {ROBOT_ALONE}')
             self._client.executor.spin_once(timeout_sec=PATIENCE_S)
+
+    def _start(self) -> None:
+        """Mark the beginning of a demonstration; who is interrupted cannot know whether it has been marked."""
+        try:
+            self._mark(events.START)
+        except KeyboardInterrupt:
+            with suppress(LeadError):
+                self._mark(events.DISCARD)
+            raise
 
     def _mark(self, event: str) -> None:
         self._call(f'{RECORDER}/{event}', 'start `lingbot-va record` beside the robot')
