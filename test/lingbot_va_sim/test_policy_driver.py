@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from playback import assert_played_back
 
 from lingbot_va_core.resources import share_dir
 from lingbot_va_core.robot import load_profile
@@ -42,11 +43,7 @@ def test_what_the_policy_did_is_history_and_what_the_expert_did_after_it_is_to_b
     velocity = np.diff(np.array(demonstration.executed), axis=0) / 0.02
     assert (np.abs(velocity) <= simulation.profile.limits('velocity') + 1e-9).all()
     simulation.begin(2)
-    for executed, state in zip(demonstration.executed, demonstration.states[1:], strict=True):
-        simulation.set_targets(executed)
-        simulation.step()
-        assert np.array_equal(simulation.joint_positions, state)
-    assert simulation.success
+    assert_played_back(simulation, demonstration)
 
 
 def test_the_same_seed_gives_the_same_correction(simulation, driver):
