@@ -14,9 +14,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo
 
 from lingbot_va_ros.bag_writer import QUEUE_BYTES, BagError, BagWriter
 from lingbot_va_ros.episode_marker import NODE
+from lingbot_va_ros.qos import SENSOR
 from lingbot_va_ros.recorded_topics import RecordedTopic
 from lingbot_va_ros.recording_events import RecordedEpisode
 from lingbot_va_ros.recording_marks import HELP, KEYS, RecordingMarks
@@ -24,6 +26,7 @@ from lingbot_va_ros.terminal_keys import TerminalKeys, terminal_keys
 
 READY = 'ready: every topic has a publisher'
 MISSING = 'no publisher yet: '
+RECEIVING = 'receiving: joints and images of every camera have come'
 POLL_S = 0.01  # one wait for many messages costs far less than a wait for each; log times are DDS reception times
 REPORT_S = 1.0
 QUIT = 'q'
@@ -52,10 +55,19 @@ class Recorder:
         self._bag = bag
         self.messages = {node.resolve_topic_name(topic.name): 0 for topic in topics}
         self._subscriptions = [(self._subscribe(node, topic), topic.awaited) for topic in topics]
+        self._sensors = [
+            node.resolve_topic_name(topic.name)
+            for topic in topics
+            if topic.qos is SENSOR and topic.awaited and topic.kind is not CameraInfo
+        ]
 
     def missing(self) -> list[str]:
         """Return the topics of the graph that no publisher serves at present."""
         return [each.topic_name for each, awaited in self._subscriptions if awaited and each.get_publisher_count() == 0]
+
+    def receiving(self) -> bool:
+        """Whether every sensor has been heard; one that is discovered may take seconds until its messages come here."""
+        return all(self.messages[name] for name in self._sensors)
 
     def _subscribe(self, node: Node, topic: RecordedTopic) -> Subscription:
         name = node.resolve_topic_name(topic.name)
@@ -81,9 +93,10 @@ def record(
 ) -> Recording:
     """Record until SIGINT, SIGTERM, the key q or for `duration_s`, then complete the bag at `out`.
 
-    Says READY once every topic is matched, and at most once a second which topics have no publisher before that or lost
-    messages. Episodes are marked by services and, in a terminal, by KEYS (see `recording_events`). Must be called in
-    the main thread of a process of its own, because it takes over the two signals.
+    Says READY once every topic has a publisher, RECEIVING once every sensor has been heard, and at most once a second
+    which topics have no publisher before that or lost messages. Episodes are marked by services and, in a terminal, by
+    KEYS (see `recording_events`). Must be called in the main thread of a process of its own, because it takes over the
+    two signals.
 
     Raises:
         BagError: `out` cannot be written (at the beginning or later), or not one message came.
@@ -136,7 +149,7 @@ def _receive_until(
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     end = None if duration_s is None else time.monotonic() + duration_s
-    report, ready, missing, dropped = time.monotonic() + REPORT_S, False, [], 0
+    report, ready, receiving, missing, dropped = time.monotonic() + REPORT_S, False, False, [], 0
     while not stop.is_set() and (end is None or time.monotonic() < end):
         _drain(executor, recorder)
         bag.check()
@@ -148,6 +161,9 @@ def _receive_until(
         if not ready and not recorder.missing():
             ready = True
             say(READY)
+        if not receiving and recorder.receiving():
+            receiving = True
+            say(RECEIVING)
         if time.monotonic() >= report:
             report = time.monotonic() + REPORT_S
             marks.look_at_model()

@@ -21,6 +21,7 @@ from lingbot_va_ros.bringup import Bringup
 from lingbot_va_ros.leader import Leader, LeadError, faultless
 from lingbot_va_ros.node_table import NODES
 from lingbot_va_ros.qos import TRAJECTORY
+from lingbot_va_ros.recorder import RECEIVING
 from lingbot_va_ros.side_process import SideProcess
 from lingbot_va_sim.demonstrations import demonstrate, universal
 from lingbot_va_sim.experts import find_expert
@@ -38,6 +39,7 @@ def test_what_an_expert_leads_is_what_the_trained_model_was_shown(tmp_path: Path
         arguments = ['--out', bag, '--no-latents', '--metadata', f'instruction={INSTRUCTION}']
         said: list[str] = []
         with SideProcess('recorder', 'lingbot_va_ros.recorder', arguments, said.append) as recorder:
+            wait_until(lambda: any(RECEIVING in line for line in said), timeout=30, what='what the sensors send')
             assert cli.main(['lead', '--episodes', '1', '--json', str(tmp_path / 'lead.json')]) == 0
             discards_what_a_signal_ends(said)
             recorder.finish()
