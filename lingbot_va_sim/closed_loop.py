@@ -2,12 +2,15 @@
 
 from lingbot_va_core.checkpoint import WorldModel
 from lingbot_va_core.command_planner import CommandPlanner
+from lingbot_va_core.motion import ChunkError
 from lingbot_va_core.pacing import Pacer
-from lingbot_va_core.session import Session
+from lingbot_va_core.poses import PoseError
+from lingbot_va_core.session import Session, SessionError
 from lingbot_va_core.streaming import StreamingEncoder
 from lingbot_va_core.virtual_time import VirtualEpisode
 from lingbot_va_sim.plant import SimulatedPlant
 
+REFUSED = (SessionError, ChunkError, PoseError)  # what ends an episode: stricter than the graph, see docs/evaluation.md
 LATENCY_MS = 100.0  # from the beginning of a prediction until its chunk is there
 OBSERVATION_MS = 20.0  # from the newest image of a latent frame until the session knows it
 LEAD_MS = 20.0  # of the graph's world_model node

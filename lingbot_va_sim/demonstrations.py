@@ -143,9 +143,7 @@ def _attempt(
         wanted = target + noise.step()
         command.step(wanted, (wanted - before) / dt)
         before = wanted
-        simulation.set_targets(command.position)
-        simulation.step()
-        demonstration.add(simulation, command.position, label, bool((label != target).any()))
+        _carry_out(simulation, command.position, label, bool((label != target).any()), demonstration)
         if (len(demonstration.labels) - taken) * dt > LONGEST_S:
             raise ExpertError(f'it takes longer than {LONGEST_S:g} s')
     if not simulation.success:
@@ -167,9 +165,15 @@ def _come_to_rest(simulation: Simulation, command: CommandFilter, demonstration:
     command.reset(last, (last - before) / (clock.action_ns / NANOSECONDS))
     while command.velocity.any() or len(demonstration.labels) % clock.actions_per_latent:
         command.brake()
-        simulation.set_targets(command.position)
-        simulation.step()
-        demonstration.add(simulation, command.position, command.position, mistaken=True)
+        _carry_out(simulation, command.position, command.position, True, demonstration)
+
+
+def _carry_out(
+    simulation: Simulation, command: np.ndarray, label: np.ndarray, mistaken: bool, demonstration: Demonstration
+) -> None:
+    simulation.set_targets(command)
+    simulation.step()
+    demonstration.add(simulation, command, label, mistaken)
 
 
 def command_filter(profile: RobotProfile) -> CommandFilter:

@@ -11,14 +11,12 @@ import torch
 
 from lingbot_va_core.checkpoint import WorldModel, load_model
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_core.motion import ChunkError
-from lingbot_va_core.poses import PoseError
 from lingbot_va_core.processes import in_processes
 from lingbot_va_core.robot import load_profile
-from lingbot_va_core.session import MODES, SessionError
+from lingbot_va_core.session import MODES
 from lingbot_va_core.training.settings import RolloutSettings
 from lingbot_va_core.virtual_time import ExecutedChunk
-from lingbot_va_sim.closed_loop import LATENCY_MS, ClosedLoop
+from lingbot_va_sim.closed_loop import LATENCY_MS, REFUSED, ClosedLoop
 from lingbot_va_sim.disturbances import DISTURBANCES, draw_disturbance
 from lingbot_va_sim.episode_film import Film, imagined
 from lingbot_va_sim.errors import SimulationError
@@ -175,7 +173,7 @@ class Evaluator:
         chunks, problem = [], ''
         try:
             chunks.extend(episode.run(plant.simulation.task.instruction, round(plan.time_limit_s * NANOSECONDS)))
-        except (SessionError, ChunkError, PoseError) as error:  # stricter than the graph, see docs/evaluation.md
+        except REFUSED as error:
             problem = str(error)
         if episode.refused:
             problem = f'a gross target was refused: {episode.refused}'

@@ -4,10 +4,7 @@ import torch
 
 from lingbot_va_core.checkpoint import load_model
 from lingbot_va_core.clock import NANOSECONDS
-from lingbot_va_core.motion import ChunkError
-from lingbot_va_core.poses import PoseError
-from lingbot_va_core.session import SessionError
-from lingbot_va_sim.closed_loop import ClosedLoop
+from lingbot_va_sim.closed_loop import REFUSED, ClosedLoop
 from lingbot_va_sim.demonstrations import Demonstration
 from lingbot_va_sim.experts.expert import ExpertError
 from lingbot_va_sim.plant import SimulatedPlant
@@ -15,6 +12,7 @@ from lingbot_va_sim.rendering import CameraRig
 from lingbot_va_sim.simulation import Simulation
 
 MODE = 'fdm'  # the arms move on while chunks are predicted: what is filmed has no pauses that the model never sees
+STILL_FRAMES = 16  # latent frames of time in which the arms may stand still, before and between chunks
 
 
 class PolicyDriver:
@@ -41,11 +39,11 @@ class PolicyDriver:
         demonstration.begin(plant.simulation)
         plant.notes = demonstration
         episode = self._loop.episode(MODE, seed)
-        limit_ns = (latent_frames + clock.actions_per_latent) * clock.latent_ns
+        limit_ns = (latent_frames + STILL_FRAMES) * clock.latent_ns
         try:
             for _ in episode.run(plant.simulation.task.instruction, limit_ns, latent_frames):
                 pass
-        except (SessionError, ChunkError, PoseError) as error:
+        except REFUSED as error:
             raise ExpertError(f'the policy failed: {error}') from error
         if plant.simulation.succeeded or len(demonstration.labels) < 2:
             raise ExpertError(f'the policy needed no help within {plant.steps * clock.action_ns / NANOSECONDS:g} s')
