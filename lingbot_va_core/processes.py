@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -34,13 +34,23 @@ def in_processes(function: Callable[[Job], Result], jobs: Iterable[Job], workers
         (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the parent
     )
     try:
-        for done in as_completed([executor.submit(function, job) for job in jobs]):
+        for done in as_completed(_submitted(executor, function, jobs)):
             yield done.result()
-    except BrokenProcessPool as error:  # which has ended the other processes
-        raise RuntimeError('a worker process died; if memory was short, try again with fewer of them') from error
-    except BaseException:
+    except BaseException as error:
+        # A broken pool has ended its processes, but not one that was being started as the other died.
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise RuntimeError('a worker process died; if memory was short, try again with fewer of them') from error
         raise
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _submitted(
+    executor: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: list[Job]
+) -> list[Future[Result]]:
+    try:
+        return [executor.submit(function, job) for job in jobs]
+    except OSError as error:  # of a process that cannot be started, as another died and the pool closed its pipes
+        raise BrokenProcessPool(str(error)) from error
