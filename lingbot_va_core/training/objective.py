@@ -156,7 +156,11 @@ def _noised_clip(
     if plan.fdm:
         action_stream = Stream(executed, executed, torch.zeros_like(sigma))
     else:
-        action_stream = Stream(_mix(label, action_noise, sigma[:, None, None]), executed, sigma * TIMESTEP_SCALE)
+        drift = settings.executed_drift * draw.drift(executed) * clip.used
+        if plan.given:
+            drift[0] = 0.0  # nothing was executed before the first frame
+        history = executed + drift
+        action_stream = Stream(_mix(label, action_noise, sigma[:, None, None]), history, sigma * TIMESTEP_SCALE)
     return video_stream, action_stream, video_noise - video, action_noise - label
 
 
@@ -168,6 +172,13 @@ class _Draw:
 
     def normal(self, like: Tensor) -> Tensor:
         return torch.empty(like.shape).normal_(generator=self._generator)
+
+    def drift(self, like: Tensor) -> Tensor:
+        """Straight lines between normal numbers at the frames' borders, by one number of 0..1; for [F, A, channels]."""
+        frames, actions, channels = like.shape
+        border = torch.randn(frames + 1, 1, channels, generator=self._generator)
+        within = torch.arange(1, actions + 1)[:, None] / actions
+        return torch.lerp(border[:-1], border[1:], within) * torch.rand((), generator=self._generator)
 
     def uniform(self, unit: str) -> Tensor:
         """One number of 0..1 per frame, equal within each unit, [F]."""

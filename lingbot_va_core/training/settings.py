@@ -185,6 +185,9 @@ class ObjectiveSettings:
         history_share: how often the video history is noisy.
         history_s: range of its s, 1 - u of the unshifted schedule; 1 is clean.
         history_unit: whether the whole 'sequence' has one such level, or every 'chunk' its own.
+        executed_drift: up to how far, in half ranges of the quantiles, the action history wanders off what was executed.
+            A reach that has begun tells where it leads, at least to the one who made it; a policy that reads that from
+            its own actions never looks again. 0: off.
         freeze_video: train the action stream alone; needs an action expert.
     """
 
@@ -197,11 +200,12 @@ class ObjectiveSettings:
     history_share: float = 0.5
     history_s: tuple[float, float] = (0.5, 1.0)
     history_unit: str = 'sequence'
+    executed_drift: float = 0.0
     freeze_video: bool = False
 
     def __post_init__(self) -> None:
         _share(self, 'high_noise_share', 'history_share')
-        _at_least(self, 0, 'action_weight', 'video_weight')
+        _at_least(self, 0, 'action_weight', 'video_weight', 'executed_drift')
         for name in ('high_noise', 'history_s'):
             low, high = getattr(self, name)
             require(0 <= low <= high <= 1, f'{name} is [{low}, {high}]; it must be a range within 0 to 1')
