@@ -67,6 +67,21 @@ def test_a_given_first_frame_is_never_noisy(small: WorldModel) -> None:
     torch.testing.assert_close(example.video.clean[0, :, 0], example.video.noisy[0, :, 0])
 
 
+def test_the_action_history_wanders_smoothly_but_not_what_is_given_or_learned(small: WorldModel) -> None:
+    still, drifting = (ObjectiveSettings(executed_drift=drift) for drift in (0.0, 0.2))
+    for one, other in ((plan(given=True), 1), (plan(), 0)):
+        kept, wandered = (noised(one, [clip(small)], settings, small.config.rollout) for settings in (still, drifting))
+        drift = (wandered.action.clean - kept.action.clean)[0]
+        assert not drift[:other].any() and not drift[..., ~USED].any()
+        assert drift[other:][..., USED].abs().amax(dim=(0, 1)).min() > 0
+        steps = drift[other:].flatten(0, 1).diff(dim=0)
+        assert steps.abs().max() < 2 * 0.2 * 5 / drift.shape[1]  # from one normal number to the next in a frame
+        torch.testing.assert_close(wandered.action.noisy, kept.action.noisy)
+        torch.testing.assert_close(wandered.action_target, kept.action_target)
+    fdm = [noised(plan(fdm=True), [clip(small)], settings, small.config.rollout) for settings in (still, drifting)]
+    torch.testing.assert_close(fdm[0].action.clean, fdm[1].action.clean)
+
+
 def test_levels_in_a_range_can_be_drawn_more_often(small: WorldModel) -> None:
     settings = ObjectiveSettings(high_noise_share=1.0, high_noise=(0.8, 0.9), noise_unit='chunk')
     times = noised(plan(), [clip(small, seed) for seed in range(50)], settings, small.config.rollout).video.timesteps
