@@ -28,6 +28,7 @@ class Plan:
         seed: draws the start of episode 0.
         out: the folder of the data set.
         policy: a checkpoint that drives first, so that the expert corrects what it gets wrong; None: there is none.
+        mistake: what goes wrong on purpose in every episode; None: it is drawn.
     """
 
     robot: str
@@ -35,17 +36,27 @@ class Plan:
     seed: int
     out: Path
     policy: str | None = None
+    mistake: str | None = None
 
     def writer(self) -> DatasetWriter:
         """Begin the data set, or go on with it; raises DatasetError, ProfileError or SimulationError."""
         profile = load_profile(self.robot)
         find_task(self.task)
-        find_expert(profile.name, self.task)
+        expert = find_expert(profile.name, self.task)
+        mistakes = expert.MISTAKES + expert.ASKED_MISTAKES
+        if self.mistake is not None and self.mistake not in mistakes:
+            raise SimulationError(
+                f"'{self.mistake}' is no mistake of the expert for {self.task}; it knows {', '.join(mistakes)}"
+            )
+        if self.mistake is not None and self.policy is not None:
+            raise SimulationError('an expert that corrects a policy makes no mistakes; leave out one of the two')
         if not 0 <= self.seed < SEEDS:
             raise SimulationError(f'seed is {self.seed}; it must be from 0 to {SEEDS - 1}')
         recipe = {'task': self.task, 'seed': self.seed}
         if self.policy is not None:
             recipe['policy'] = self.policy
+        if self.mistake is not None:
+            recipe['mistake'] = self.mistake
         return DatasetWriter(self.out, DatasetSpec.from_profile(profile), recipe)
 
 
@@ -85,7 +96,7 @@ class _Worker:
     def make(self, index: int) -> Made:
         """Make an episode and write it."""
         simulation = self.simulation
-        demonstration = demonstrate(simulation, self.expert, self.plan.seed + index, self.driver)
+        demonstration = demonstrate(simulation, self.expert, self.plan.seed + index, self.driver, self.plan.mistake)
         state = universal(simulation.profile, demonstration.states[0])
         with self.writer.episode(index, simulation.task.instruction, state) as episode:
             film(demonstration, simulation.profile, self.rig, episode)

@@ -80,10 +80,17 @@ class Driver(Protocol):
         """
 
 
-def demonstrate(simulation: Simulation, expert: type[Expert], seed: int, driver: Driver | None = None) -> Demonstration:
+def demonstrate(
+    simulation: Simulation,
+    expert: type[Expert],
+    seed: int,
+    driver: Driver | None = None,
+    mistake: str | None = None,
+) -> Demonstration:
     """Return a demonstration from the start that `seed` draws: the first that succeeds, with all else drawn anew.
 
-    With a driver the expert makes no mistakes of its own, but takes over from the driver after a drawn time.
+    With a driver the expert makes no mistakes of its own, but takes over from the driver after a drawn time. `mistake`
+    stands in place of the one that is drawn, or of none.
 
     Raises:
         SimulationError: none succeeds.
@@ -91,7 +98,7 @@ def demonstrate(simulation: Simulation, expert: type[Expert], seed: int, driver:
     reasons = []
     for attempt in range(TRIES):
         try:
-            return _attempt(simulation, expert, seed, attempt, driver)
+            return _attempt(simulation, expert, seed, attempt, driver, mistake)
         except (ExpertError, UnreachableError) as error:
             reasons.append(str(error))
     raise SimulationError(f'no demonstration from seed {seed} in {TRIES} tries; the last one: {reasons[-1]}')
@@ -120,12 +127,13 @@ def universal(profile: RobotProfile, joints: np.ndarray) -> np.ndarray:
 
 
 def _attempt(
-    simulation: Simulation, expert: type[Expert], seed: int, attempt: int, driver: Driver | None
+    simulation: Simulation, expert: type[Expert], seed: int, attempt: int, driver: Driver | None, asked: str | None
 ) -> Demonstration:
     profile, random = simulation.profile, np.random.default_rng((seed, attempt))
     dt = profile.clock.action_ns / NANOSECONDS
     command, demonstration = command_filter(profile), Demonstration()
     mistake = str(random.choice(expert.MISTAKES)) if random.random() < MISTAKE_SHARE and expert.MISTAKES else None
+    mistake = asked or mistake
     sigma = float(random.choice(expert.NOISE_RAD))
     in_arm = np.array([joint.channel not in GRIPPERS.values() for joint in profile.joints])
     noise = OrnsteinUhlenbeck(sigma * in_arm, NOISE_CORRELATION_S, dt, random)

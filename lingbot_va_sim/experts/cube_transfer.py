@@ -12,6 +12,7 @@ from lingbot_va_sim.experts.noise import push
 
 TRIES = 4
 LIFTED_M = 0.015
+BESIDE_M = 0.035  # deviation in x and y
 CARRY_M_S = 0.15  # faster, the cube shifts between the fingers
 
 
@@ -19,8 +20,10 @@ class CubeTransfer(Expert):
     """Picks the cube with the right arm, meets the left gripper in the air, lets go; goes on from where others stopped.
 
     What goes wrong on purpose: the right gripper closes above (`high`) or before (`short`) the cube; the cube is pushed
-    away while the gripper comes down (`pushed`); the gripper loses the cube while it is lifted (`lost`). A subclass
-    knows the robot, and draws the attributes beside `arms` for each attempt.
+    away while the gripper comes down (`pushed`); the gripper loses the cube while it is lifted (`lost`). If asked for,
+    the gripper is led to a place beside the cube and comes down from there (`beside`), so that the way to the cube
+    does not follow from the way before. A subclass knows the robot, and draws the attributes beside `arms` for each
+    attempt.
 
     Attributes:
         CUBE: the joint of the cube.
@@ -36,6 +39,7 @@ class CubeTransfer(Expert):
     """
 
     MISTAKES: ClassVar[tuple[str, ...]] = ('high', 'short', 'pushed', 'lost')
+    ASKED_MISTAKES: ClassVar[tuple[str, ...]] = ('beside',)
     CUBE: ClassVar[str]
     REST_M: ClassVar[float]
     REGION: ClassVar[tuple[tuple[float, float], tuple[float, float]]]
@@ -93,7 +97,8 @@ class CubeTransfer(Expert):
             if self._in_hand('right'):
                 return
             mistake, self.mistake = self.mistake, None
-            yield from self._reach(mistake if mistake in ('high', 'short') else None, push_it=mistake == 'pushed')
+            planned = mistake if mistake in ('high', 'short', 'beside') else None
+            yield from self._reach(planned, push_it=mistake == 'pushed')
             yield from self._lift(lose_it=mistake == 'lost')
             if self._in_hand('right'):
                 return
@@ -108,8 +113,15 @@ class CubeTransfer(Expert):
             grasp = self._grasp()
             above = grasp.moved(z=self.above)
             via = self.random.normal(0, self.VIA)
-            right.to(above.moved(*self.random.normal(0, 0.008, 2)), self.half_open, via)
-            if mistake:
+            if mistake == 'beside':
+                beside = above.moved(*self.random.normal(0, BESIDE_M, 2), self.vary(0.0, 0.03))
+                right.mistake(
+                    lambda arm, at=beside, via=via: arm.to(at, self.half_open, via),
+                    lambda arm, at=above, via=via: arm.to(at, self.half_open, via),
+                )
+            else:
+                right.to(above.moved(*self.random.normal(0, 0.008, 2)), self.half_open, via)
+            if mistake in ('high', 'short'):
                 wrong = self._wrong(grasp, mistake)
                 right.mistake(
                     lambda arm, at=wrong: self._close_at(arm, at), lambda arm, at=grasp: self._close_at(arm, at)

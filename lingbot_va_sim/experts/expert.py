@@ -19,15 +19,17 @@ class Expert(ABC):
 
     Attributes:
         MISTAKES: what can go wrong on purpose, so that the demonstration shows how to go on from there.
+        ASKED_MISTAKES: others, which are made only if they are asked for.
         NOISE_RAD: deviations of the noise on the joints that a demonstration of it may have.
         arms: what the arms do, by side.
     """
 
     MISTAKES: ClassVar[tuple[str, ...]] = ()
+    ASKED_MISTAKES: ClassVar[tuple[str, ...]] = ()
     NOISE_RAD: ClassVar[tuple[float, ...]] = (0.0, 0.006, 0.012)
 
     def __init__(self, simulation: Simulation, random: np.random.Generator, mistake: str | None = None) -> None:
-        """Plan from the present targets of the simulation; `mistake` is one of MISTAKES."""
+        """Plan from the present targets of the simulation; `mistake` is one of those above."""
         self.simulation, self.random, self.mistake = simulation, random, mistake
         self.arms: dict[str, ArmMotion] = {}
 

@@ -95,3 +95,15 @@ def test_more_episodes_than_seeds_are_refused(tmp_path):
 
 def test_the_lerobot_library_reads_it(dataset):
     assert_lerobot_agrees(dataset)
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'mistake': 'late'}, "'late' is no mistake of the expert for transfer_cube; it knows high, short, pushed, lost"),
+        ({'mistake': 'high', 'policy': 'folder'}, 'leave out one of the two'),
+    ],
+)
+def test_a_mistake_that_cannot_be_made_is_refused(robot, tmp_path, changes, message):
+    with pytest.raises(SimulationError, match=message):
+        Plan(robot, 'transfer_cube', 0, tmp_path / 'set', **changes).writer()

@@ -78,6 +78,17 @@ def test_mistakes_are_noted_with_the_steps_in_which_the_label_is_another(demonst
     assert difference[first:last].max() > 0.05 and difference[:first].max() <= 6 * noise + 1e-6
 
 
+def test_a_hand_that_is_led_beside_the_cube_comes_down_to_it_by_right_labels(simulation):
+    demonstration = demonstrate(simulation, TransferCubeExpert, 8, mistake='beside')
+    ((first, last),) = demonstration.attributes['mistakes']
+    difference = np.abs(np.array(demonstration.labels) - demonstration.executed).max(axis=1)
+    noise = demonstration.attributes['noise_rad']
+    assert demonstration.attributes['mistake'] == 'beside' and first < 40
+    assert difference[:last].max() > 6 * noise + 0.02 and difference[last:].max() <= 6 * noise + 1e-6
+    gripper = [joint.name for joint in simulation.profile.joints].index('right_gripper')
+    assert np.array(demonstration.executed)[last, gripper] > 0.05  # it has yet to come down
+
+
 def test_an_expert_that_never_succeeds_is_given_up_with_the_reason(simulation):
     class Helpless(Expert):
         def script(self):
