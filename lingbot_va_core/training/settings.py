@@ -185,8 +185,8 @@ class ObjectiveSettings:
         history_share: how often the video history is noisy.
         history_s: range of its s, 1 - u of the unshifted schedule; 1 is clean.
         history_unit: whether the whole 'sequence' has one such level, or every 'chunk' its own.
-        executed_drift: up to how far, in half ranges of the quantiles, the action history wanders off what was executed.
-            A reach that has begun tells where it leads, at least to the one who made it; a policy that reads that from
+        executed_drift: up to how far, in half ranges of the quantiles, the action history wanders off the true one. A
+            reach that has begun tells where it leads, at least to the one who made it; a policy that reads that from
             its own actions never looks again. 0: off.
         freeze_video: train the action stream alone; needs an action expert.
     """
