@@ -60,7 +60,8 @@ def test_the_shipped_checkpoint_is_small_and_says_where_it_comes_from(profile: R
         'config.json', 'transformer.safetensors', 'vae.safetensors', 'text_embeddings.safetensors', CARD,
     }  # fmt: skip
     model = load_model(TINY, profile=profile)
-    assert [stage['what'] for stage in model.training] == ['vae', 'policy', 'policy']
+    what = [stage['what'] for stage in model.training]
+    assert what[0] == 'vae' and set(what[1:]) == {'policy'}
     for stage in model.training:
         assert {'command', 'datasets', 'seed', 'steps', 'seconds', 'hardware', 'held_out'} <= set(stage)
     assert '/tmp' not in (TINY / CARD).read_text() and model.name == read_document(TINY)['name']
