@@ -22,7 +22,7 @@ def test_cameras_of_the_load_are_recorded_beside_the_graph(graph: Any) -> None:
             assert Path(f'/proc/{pid}').exists()
             publishers[0].publish(topics[0].kind())
             partial = load._folder / 'bag.partial'
-            wait_until(lambda: sum(path.stat().st_size for path in partial.rglob('*.mcap')) > 5_000_000, 30.0)
+            wait_until(lambda: sum(path.stat().st_size for path in partial.rglob('*.mcap')) > 30_000_000, 30.0)
         result = load.result()
         folder = load._folder
     assert not folder.exists() and not Path(f'/proc/{pid}').exists()
