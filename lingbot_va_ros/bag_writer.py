@@ -6,7 +6,6 @@ import shutil
 import threading
 import time
 from collections import Counter, deque
-from functools import partial
 from pathlib import Path
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -17,7 +16,6 @@ from lingbot_va_ros.message_types import message_types
 
 QUEUE_BYTES = 64 * 2**20
 FLUSH_S = 1.0  # what is older is in the file, should this process be killed
-ZSTD_LEVEL = 1  # the library's 3 takes more than twice the time for the noise of cameras, which no level makes smaller
 METADATA_VERSION = 8  # what Humble to Kilted read
 UNSET = QosTime(0, 0)
 
@@ -66,7 +64,6 @@ class BagWriter:
             self._writer.open()
         except OSError as error:
             raise BagError(f'{self.path} cannot be written: {error.strerror}') from error
-        self._writer.storage.compressor = partial(self._writer.storage.compressor, level=ZSTD_LEVEL)
         self._thread = threading.Thread(target=self._write, name='bag writer')
         self._thread.start()
 
