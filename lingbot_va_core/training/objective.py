@@ -159,8 +159,8 @@ def _noised_clip(
         drift = settings.executed_drift * draw.drift(executed) * clip.used
         if plan.given:
             drift[0] = 0.0  # nothing was executed before the first frame
-        history = executed + drift
-        action_stream = Stream(_mix(label, action_noise, sigma[:, None, None]), history, sigma * TIMESTEP_SCALE)
+        noisy = _mix(label, action_noise, sigma[:, None, None])
+        action_stream = Stream(noisy, executed + drift, sigma * TIMESTEP_SCALE)
     return video_stream, action_stream, video_noise - video, action_noise - label
 
 

@@ -114,7 +114,8 @@ def _run_task(graph: Graph, client: ActionClient, run: Run, chunks: int) -> None
 
 def test_services_answer_while_a_chunk_is_computed(run: Run) -> None:
     assert run.answers, 'no prediction was long enough'
-    assert min(run.answers) < 0.5e-3 * run.of('chunks')[1].latency_ms
+    prediction_s = 1e-3 * run.of('chunks')[1].latency_ms
+    assert prediction_s > 0.1 and min(run.answers) < prediction_s / 2
 
 
 def test_a_cancel_stops_the_arms_within_100_ms_while_a_chunk_is_computed(run: Run) -> None:
