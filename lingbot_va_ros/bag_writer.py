@@ -12,10 +12,13 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from lingbot_va_ros.direct_file import DirectFile
 from lingbot_va_ros.message_types import message_types
 
 QUEUE_BYTES = 64 * 2**20
 FLUSH_S = 1.0  # what is older is in the file, should this process be killed
+COMPRESSED_RATE = 32 * 2**20  # bytes per second up to which compressing costs little; more is written as it is
+PLAIN = '', bytes  # as the library has it: name in the file, function
 METADATA_VERSION = 8  # what Humble to Kilted read
 UNSET = QosTime(0, 0)
 
@@ -62,6 +65,10 @@ class BagWriter:
         self.metadata = metadata
         try:
             self._writer.open()
+            storage = self._writer.storage
+            storage.bio.close()
+            storage.bio = DirectFile(storage.path)
+            self._compression = storage.compression, storage.compressor
         except OSError as error:
             raise BagError(f'{self.path} cannot be written: {error.strerror}') from error
         self._thread = threading.Thread(target=self._write, name='bag writer')
@@ -132,7 +139,7 @@ class BagWriter:
 
     def _write(self) -> None:
         try:
-            flush_at = time.monotonic() + FLUSH_S
+            flush_at, recent = time.monotonic() + FLUSH_S, 0
             while True:
                 with self._changed:
                     wait_s = flush_at - time.monotonic()
@@ -142,22 +149,24 @@ class BagWriter:
                     if not batch and self._closing:
                         return
                 if time.monotonic() >= flush_at:
-                    self._flush()
-                    flush_at = time.monotonic() + FLUSH_S
+                    self._flush(recent <= COMPRESSED_RATE * FLUSH_S)
+                    flush_at, recent = time.monotonic() + FLUSH_S, 0
                 for topic, stamp_ns, data in batch:
                     self._writer.write(self._connections[topic], stamp_ns, data)
                     self.written += 1
+                    recent += len(data)
                     with self._changed:
                         self._queued_bytes -= len(data)  # only now: a batch in work counts as queued
         except Exception as error:  # a full disk above all; the thread that fills the queue reports it
             self._error = error
 
-    def _flush(self) -> None:
-        """Put into the file what the library would keep until a megabyte has come together."""
+    def _flush(self, compress: bool) -> None:
+        """Put into the file what the library would keep until a megabyte has come together, and choose how to go on."""
         storage = self._writer.storage
         if storage.chunk.msgs:
             storage.close_chunk()
         storage.bio.flush()
+        storage.compression, storage.compressor = self._compression if compress else PLAIN
 
 
 def _bag_qos(qos: QoSProfile) -> Qos:
