@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 CAPACITY = 64  # frames that are kept of each camera
 GRACE_FRAMES = 2  # video periods that the reference camera may be ahead of one that is waited for
@@ -31,13 +31,21 @@ class FrameSet:
     missing: tuple[int, ...] = ()
 
 
+class _Frame(NamedTuple):
+    stamp_ns: int
+    interval_ns: int  # to the camera's frame before, at most a video period; 0: there is none
+    reach_ns: int  # for so long after its stamp no later frame can be expected to be nearer
+    content: Any
+
+
 class FrameSampler:
     """Picks, for instants that it is asked for, the nearest frame of each camera. It owns no clock.
 
     The first camera that is not given up is the reference. A frame is near when it is at most 5/8 of a video period
     away, so that a camera at the video rate, in any phase and with some jitter, always has one. A camera whose next
-    frame could be nearer is waited for until the reference is two periods ahead, or until the caller gives up. One
-    without a near frame repeats its nearest; after `max_held` instants one after another it is given up.
+    frame could be nearer, if it comes as soon as those before, is waited for until the reference is two periods ahead,
+    or until the caller gives up. One without a near frame repeats its nearest; after `max_held` instants one after
+    another it is given up. What is picked depends on stamps alone, not on when it is asked for.
 
     Args:
         cameras: number of cameras.
@@ -51,7 +59,7 @@ class FrameSampler:
 
     def __init__(self, cameras: int, period_ns: int, max_held: int) -> None:
         self._period, self._max_held = period_ns, max_held
-        self._buffers: list[deque[tuple[int, Any]]] = [deque(maxlen=CAPACITY) for _ in range(cameras)]
+        self._buffers: list[deque[_Frame]] = [deque(maxlen=CAPACITY) for _ in range(cameras)]
         self._held = [0] * cameras  # instants in a row
         self._first_after: int | None = None
         self._complete = True
@@ -61,13 +69,19 @@ class FrameSampler:
     def push(self, camera: int, stamp_ns: int, frame: Any) -> None:
         """Add a frame. A stamp that is not newer than the camera's last is ignored, unless the clock was set back."""
         buffer = self._buffers[camera]
-        if buffer and stamp_ns <= buffer[-1][0]:
-            if buffer[-1][0] - stamp_ns <= RESTARTED_NS:
+        if buffer and stamp_ns <= buffer[-1].stamp_ns:
+            if buffer[-1].stamp_ns - stamp_ns <= RESTARTED_NS:
                 return
             self.clear()
-        if buffer and stamp_ns - buffer[-1][0] > 1.5 * self._period:
-            self.dropped += round((stamp_ns - buffer[-1][0]) / self._period) - 1
-        buffer.append((stamp_ns, frame))
+        interval = soonest = 0
+        if buffer:
+            last = buffer[-1]
+            interval = stamp_ns - last.stamp_ns
+            if interval > 1.5 * self._period:
+                self.dropped += round(interval / self._period) - 1
+            interval = min(interval, self._period)
+            soonest = min(interval, last.interval_ns or interval)  # of two, because one may follow a lost frame
+        buffer.append(_Frame(stamp_ns, interval, max(soonest // 2, self._period // 16), frame))
 
     def clear(self) -> None:
         """Forget all frames and the instants that are still open: they are of a time that will come again."""
@@ -78,7 +92,7 @@ class FrameSampler:
     @property
     def newest_ns(self) -> int | None:
         """Newest stamp of all cameras."""
-        return max((buffer[-1][0] for buffer in self._buffers if buffer), default=None)
+        return max((buffer[-1].stamp_ns for buffer in self._buffers if buffer), default=None)
 
     def begin(self, after_ns: int, complete: bool = True) -> None:
         """Ask for the first set: a reference frame not before `after_ns` that every camera has a frame near to.
@@ -117,7 +131,7 @@ class FrameSampler:
                     self._held[camera] = self._max_held + 1
         reference = self._reference()
         others = [i for i in range(len(self._buffers)) if i != reference and not self._given_up(i)]
-        for stamp, _ in self._buffers[reference]:
+        for stamp in (frame.stamp_ns for frame in self._buffers[reference]):
             if stamp < self._first_after:
                 continue
             if any(self._may_get_nearer(camera, stamp) for camera in others):
@@ -131,33 +145,35 @@ class FrameSampler:
             self._held[camera] = 0 if self._near(camera, instant) else self._held[camera] + 1
         missing = tuple(camera for camera, buffer in enumerate(self._buffers) if not buffer or self._given_up(camera))
         held = sum(count > 0 for count in self._held)
-        frames = [self._nearest(i, instant) if buffer else (instant, None) for i, buffer in enumerate(self._buffers)]
-        stamp = instant if 0 in missing else frames[0][0]
-        return FrameSet(instant, stamp, tuple(frame for _, frame in frames), held, missing)
+        frames = [self._nearest(camera, instant) if buffer else None for camera, buffer in enumerate(self._buffers)]
+        stamp = instant if 0 in missing else frames[0].stamp_ns
+        return FrameSet(instant, stamp, tuple(frame and frame.content for frame in frames), held, missing)
 
-    def _nearest(self, camera: int, instant: int) -> tuple[int, Any]:
-        return min(self._buffers[camera], key=lambda entry: abs(entry[0] - instant))
+    def _nearest(self, camera: int, instant: int) -> _Frame:
+        buffer = self._buffers[camera]
+        reaching = (frame for frame in buffer if frame.stamp_ns <= instant <= frame.stamp_ns + frame.reach_ns)
+        return next(reaching, None) or min(buffer, key=lambda frame: abs(frame.stamp_ns - instant))
 
     def _near(self, camera: int, instant: int) -> bool:
         if not self._buffers[camera]:
             return False
-        return abs(self._nearest(camera, instant)[0] - instant) <= 5 * self._period // 8
+        return abs(self._nearest(camera, instant).stamp_ns - instant) <= 5 * self._period // 8
 
     def _may_get_nearer(self, camera: int, instant: int) -> bool:
         """Whether it is worth waiting for the camera's next frame."""
         buffer, reference = self._buffers[camera], self._buffers[self._reference()]
-        if buffer and buffer[-1][0] >= instant - self._period // 16:
-            return False  # the next one is farther away, or this one is all but simultaneous
+        if buffer and buffer[-1].stamp_ns + buffer[-1].reach_ns >= instant:
+            return False
         if self._given_up(camera) and self._silent(camera, instant):
             return False
-        return not reference or reference[-1][0] < instant + GRACE_FRAMES * self._period
+        return not reference or reference[-1].stamp_ns < instant + GRACE_FRAMES * self._period
 
     def _given_up(self, camera: int) -> bool:
         return self._held[camera] > self._max_held
 
     def _silent(self, camera: int, instant: int) -> bool:
         buffer = self._buffers[camera]
-        return not buffer or buffer[-1][0] < instant - SILENT_FRAMES * self._period
+        return not buffer or buffer[-1].stamp_ns < instant - SILENT_FRAMES * self._period
 
     def _reference(self) -> int:
         return next((camera for camera in range(len(self._buffers)) if not self._given_up(camera)), 0)

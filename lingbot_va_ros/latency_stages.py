@@ -8,7 +8,8 @@ import numpy as np
 MS = 1e6  # nanoseconds
 STAGES = {
     'camera': 'image stamped to images published',
-    'report': 'its instant to its motion reported, beyond that',
+    'motion': 'its instant has not come, beyond that',
+    'report': 'its instant to its motion reported, beyond both',
     'perception': 'images and report published to latent frame published, without encoding',
     'encode': 'encoding of the latent frame',
     'handover': 'latent frame published to received',
@@ -17,7 +18,7 @@ STAGES = {
     'tick': 'chunk published, and its motion due, to the next control tick',
     'action': 'control tick to command published',
 }
-OWN = ('report', 'perception', 'handover', 'action')  # neither the camera nor the model nor waiting for a due time
+OWN = ('report', 'perception', 'handover', 'action')  # neither the camera nor the model nor waiting for an instant
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class LatencyStages:
 
     def __init__(self) -> None:
         self._images: dict[int, int] = {}  # stamp: when the last camera published it
-        self._reports: dict[tuple[int, int], int] = {}
+        self._reports: dict[tuple[int, int], tuple[int, int]] = {}
         self._latents: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._chunks: dict[tuple[int, int], SentChunk] = {}
         self._commands: dict[tuple[int, int], tuple[int, int]] = {}
@@ -48,9 +49,9 @@ class LatencyStages:
         """Note an image of any camera."""
         self._images[stamp_ns] = max(published_ns, self._images.get(stamp_ns, 0))
 
-    def report(self, key: tuple[int, int], published_ns: int) -> None:
-        """Note that the motion of a latent frame was reported."""
-        self._reports[key] = published_ns
+    def report(self, key: tuple[int, int], end_ns: int, published_ns: int) -> None:
+        """Note that the motion of a latent frame, which ended then, was reported."""
+        self._reports[key] = end_ns, published_ns
 
     def latent(self, key: tuple[int, int], newest_ns: int, published_ns: int, received_ns: int) -> None:
         """Note a real latent frame whose newest video frame has this stamp."""
@@ -82,13 +83,15 @@ class LatencyStages:
                 continue
             newest, published, received = latent
             filmed = self._images[newest]
-            ready = max(filmed, self._reports.get((episode, chunk.observed), 0))  # frame 0 has no report
+            ended, reported = self._reports.get((episode, chunk.observed), (0, 0))  # frame 0 has no report
+            due, ready = max(filmed, ended), max(filmed, reported)
             begun = chunk.published_ns - chunk.latency_ns
             received = min(received, max(begun, published))  # a prediction begins after what it is made from
             tick, sent = command
             stages = {
                 'camera': filmed - newest,
-                'report': ready - filmed,
+                'motion': due - filmed,
+                'report': ready - due,
                 'perception': max(published - ready - encode, 0.0),
                 'encode': min(encode, published - ready),
                 'handover': received - published,

@@ -121,7 +121,8 @@ class Monitor:
             self._stages.latent((latent.episode, latent.index), stamp, times.published, times.received)
 
     def _on_executed(self, executed: ExecutedActions, times: Times) -> None:
-        self._stages.report((executed.episode, executed.latent_index), times.published)
+        end = to_ns(executed.video_stamps[-1])
+        self._stages.report((executed.episode, executed.latent_index), end, times.published)
 
     def _on_chunk(self, chunk: ActionChunk, times: Times) -> None:
         self._chunks.append({'frames': chunk.latent_frames, **{part: getattr(chunk, f'{part}_ms') for part in PARTS}})

@@ -62,6 +62,11 @@ class SimBridgeNode(ManagedNode):
             False,
             'Publish /clock and stamp in simulation time; the other nodes then need use_sim_time.',
         ),
+        Parameter(
+            'still_cameras',
+            False,
+            'Show the first picture for ever: the rates and sizes of real cameras without the cost of rendering.',
+        ),
     )
 
     def __init__(self) -> None:
@@ -108,6 +113,7 @@ class SimBridgeNode(ManagedNode):
         self._clock_topic = self.publisher(Clock, '/clock', CLOCK) if self._sim_time else None
         self._follow_topics(profile)
         self.service(Trigger, '~/reset', self._on_reset)
+        self._still = self.value('still_cameras')
         feeds = {
             camera.name: CameraFeed(
                 camera,
@@ -244,7 +250,8 @@ class SimBridgeNode(ManagedNode):
                 stamp_ns, snapshot = item
                 try:
                     for name, feed in feeds.items():
-                        rig.render(name, snapshot, out=feed.pixels)
+                        if not self._still:
+                            rig.render(name, snapshot, out=feed.pixels)
                         feed.publish(to_time(stamp_ns))
                     self._count('frames')
                 except Exception as error:  # a thread has no caller to tell

@@ -130,6 +130,8 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_nodes_arguments(parser: argparse.ArgumentParser) -> None:
     add_graph_arguments(parser)
     parser.add_argument('--seconds', type=float, default=20.0, help='length of the measurement (default: %(default)g)')
+    parser.add_argument('--still-cameras', action='store_true', help='render once and publish that picture, as cameras '
+                        'of a robot cost no rendering')  # fmt: skip
     parser.add_argument('--record', action='store_true', help='then measure as long again while all is recorded, with '
                         'three more cameras of 640 x 480 pixels at 30 Hz')  # fmt: skip
 

@@ -18,6 +18,7 @@ HIGHEST_DOMAIN = 232
 HIGHEST_SEED = 2**32 - 1
 SIMULATION_ONLY = ('task', 'seed', 'real_time_factor')
 PARAMETERS = ('robot', 'task', 'preset', 'checkpoint', 'mode', 'seed', 'real_time_factor')
+MEASURED = ('still_cameras',)  # parameters that only a benchmark sets
 
 
 def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +113,8 @@ def _checked_parameters(args: argparse.Namespace) -> dict[str, Any]:
     factor = args.real_time_factor
     if factor is not None and not 0 <= factor <= 100:
         raise ValueError(f'--real-time-factor is {factor:g}; it must be from 0 (at full speed) to 100')
-    return {name: getattr(args, name) for name in PARAMETERS if getattr(args, name) is not None}
+    given = {name: getattr(args, name, None) for name in PARAMETERS + MEASURED}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _simulated_time(real_time_factor: float | None) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,8 @@
 """Images of several cameras, of any rate and phase, become frame sets at the instants that are asked for."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from lingbot_va_core.sampling import FrameSampler, FrameSet
 
 MS = 1_000_000
@@ -48,6 +51,34 @@ def test_a_frame_that_could_be_nearer_is_waited_for() -> None:
     ask(sampler, 80)
     assert feed(sampler, [(0, 80), (1, 50)]) == []
     assert feed(sampler, [(1, 90)])[0].frames == ((0, 80), (1, 90))
+
+
+def test_a_frame_that_can_hardly_be_nearer_is_not_waited_for() -> None:
+    sampler = make(1)
+    feed(sampler, [(0, 0), (0, 80)])
+    ask(sampler, 119, 121)
+    assert stamps(sampler.take(NEVER)) == [80]
+    assert stamps(feed(sampler, [(0, 160)])) == [160]
+    feed(sampler, [(0, 193), (0, 227)])  # it has become faster
+    ask(sampler, 205, 240, 246)
+    assert stamps(sampler.take(NEVER)) == [193, 227]
+
+
+@given(
+    gaps=st.lists(st.integers(5, 250), min_size=12, max_size=30),
+    first=st.integers(100, 300),
+    step=st.sampled_from([33, 80, 100]),
+)
+def test_what_is_picked_does_not_depend_on_when_it_is_asked_for(gaps: list[int], first: int, step: int) -> None:
+    frames = [(0, sum(gaps[:k])) for k in range(len(gaps))]
+    instants = range(first, frames[-1][1] - 80, step)
+    live, later = make(1), make(1)
+    ask(live, *instants)
+    found = feed(live, frames)
+    feed(later, frames)
+    ask(later, *instants)
+    assert [each.frames for each in later.take(NEVER)] == [each.frames for each in found]
+    assert len(found) == len(instants)
 
 
 def test_the_order_of_arrival_does_not_matter() -> None:

@@ -272,6 +272,23 @@ def test_simulation_time_runs_by_its_factor(tmp_path: Path) -> None:
         assert set(stamps(images) % (80 * MS)) == {0}
 
 
+def test_still_cameras_keep_their_rate_and_show_the_first_picture() -> None:
+    with started('/still', 'configure', 'activate', still_cameras=True) as (_, graph):
+        images = [graph.collect(camera.topic, Image, SENSOR) for camera in CAMERAS]
+        joints = graph.collect('joint_states', JointState, SENSOR)
+        graph.wait_for(lambda: len(joints) > 1 and all(images))
+        start = np.array(joints[-1].position)
+        sender(graph)([start[:7] + 0.2])
+        graph.wait_for(lambda: joints[-1].position[0] > start[0] + 0.1, what='the motion')
+        seen = len(images[0])
+        graph.wait_for(lambda: all(len(shown) > seen + 3 for shown in images))
+    for shown in images:
+        assert len({bytes(image.data) for image in shown}) == 1
+        assert np.ptp(shown[0].data) > 0
+        gaps = np.diff([to_ns(image.header.stamp) for image in shown])
+        assert (gaps > 0).all() and (gaps % PROFILE.clock.video_ns == 0).all()
+
+
 def test_as_fast_as_possible_films_every_frame() -> None:
     options = {'real_time_factor': 0.0, 'publish_clock': 'true'}
     with started('/free', 'configure', 'activate', **options) as (_, graph):
