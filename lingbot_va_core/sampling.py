@@ -45,7 +45,7 @@ class FrameSampler:
     away, so that a camera at the video rate, in any phase and with some jitter, always has one. A camera whose next
     frame could be nearer, if it comes as soon as those before, is waited for until the reference is two periods ahead,
     or until the caller gives up. One without a near frame repeats its nearest; after `max_held` instants one after
-    another it is given up. What is picked depends on stamps alone, not on when it is asked for.
+    another it is given up. Where frames come in time, stamps alone decide what is picked, not when it is asked for.
 
     Args:
         cameras: number of cameras.
