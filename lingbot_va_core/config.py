@@ -202,8 +202,9 @@ class RolloutConfig:
         video_exec_step: run only this many forwards of the video schedule; None: denoise fully.
         video_s: or denoise the video to this s, from 0 (noise) to 1 (clean), on the axis `video_s_axis`, see
             `flow_matching.schedule`.
-        fdm_steps: N of the schedule by which forward dynamics predicts the video of actions in execution, to the noise
-            level that the video is denoised to; None: video_steps.
+        fdm_steps: N of the schedule by which forward dynamics predicts the video of actions in execution; None:
+            video_steps.
+        fdm_s: to this s, likewise; None: to the noise level that the imagined video is denoised to.
         cache_eviction: in mode sync, 'released': token by token; 'frames': in whole latent frames, as asynchronous
             modes always do, see `cache`.
         attn_window: history that is attended to, in units of half a chunk.
@@ -229,6 +230,7 @@ class RolloutConfig:
     video_s_axis: str = 'unshifted'
     cache_eviction: str = field(default='released', metadata={'newer': True})
     fdm_steps: int | None = field(default=None, metadata={'newer': True})
+    fdm_s: float | None = field(default=None, metadata={'newer': True})
     relative_poses: bool | None = field(default=None, metadata={'newer': True})
 
     def __post_init__(self) -> None:
@@ -252,8 +254,9 @@ class RolloutConfig:
                 'or null',
             )
             _require(self.video_s is None, 'video_exec_step and video_s both say where to stop; one must be null')
-        if self.video_s is not None:
-            _require(0 <= self.video_s <= 1, f'video_s is {self.video_s}; it must be from 0 (noise) to 1 (clean)')
+        for name in ('video_s', 'fdm_s'):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value <= 1, f'{name} is {value}; it must be from 0 (noise) to 1 (clean)')
         if self.fdm_steps is not None:
             _positive(self, 'fdm_steps')
         for name, choices in (('video_s_axis', AXES), ('cache_eviction', EVICTIONS)):

@@ -12,9 +12,11 @@ from lingbot_va_core.flow_matching import Schedule, schedule, unshifted
 
 
 def forward_dynamics_schedule(rollout: RolloutConfig, kept: float) -> Schedule:
-    """Noise levels of `fdm_steps` on the video's shift, ending at the noise level `kept` of the imagined video."""
+    """Noise levels of `fdm_steps` on the video's shift, ending at `fdm_s`, or at the level `kept` of imagined video."""
     steps = rollout.video_steps if rollout.fdm_steps is None else rollout.fdm_steps
-    return schedule(steps, rollout.video_shift, s=1.0 - unshifted(kept, rollout.video_shift)).until_kept()
+    if rollout.fdm_s is None:
+        return schedule(steps, rollout.video_shift, s=1.0 - unshifted(kept, rollout.video_shift)).until_kept()
+    return schedule(steps, rollout.video_shift, s=rollout.fdm_s, axis=rollout.video_s_axis).until_kept()
 
 
 def forward_dynamics(context: Context, actions: Tensor, noise: Tensor, plan: Schedule, first: int) -> Tensor:

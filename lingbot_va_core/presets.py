@@ -173,6 +173,8 @@ TINY = ModelConfig(
         video_shift=1.0,
         video_exec_step=3,
         cache_eviction='frames',
+        fdm_steps=2,
+        fdm_s=1.0,
     ),
     text=TextConfig(kind='minilm', length=32),
 )

@@ -138,7 +138,9 @@ class FromScratch:
         steps = rollout.fdm_steps or rollout.video_steps
         grid = [1 - i / steps for i in range(steps + 1)]
         grid = [rollout.video_shift * u / (1 + (rollout.video_shift - 1) * u) for u in grid]
-        self.dynamics_sigmas = [sigma for sigma in grid if sigma > self.kept + 1e-9] + [self.kept]
+        u = None if rollout.fdm_s is None else 1 - rollout.fdm_s
+        self.grounded = self.kept if u is None else rollout.video_shift * u / (1 + (rollout.video_shift - 1) * u)
+        self.dynamics_sigmas = [sigma for sigma in grid if sigma > self.grounded + 1e-9] + [self.grounded]
         self.chunk_tokens = rollout.chunk_frames * (model.config.video_tokens + rollout.actions_per_latent)
         self.slots = (rollout.attn_window // 2) * self.chunk_tokens
 
@@ -165,7 +167,7 @@ class FromScratch:
         if stand_in is not None:
             if self.mode == 'fdm':
                 stand_in = replace(stand_in, latents=self.dynamics(stand_in))
-            self.write(stand_in, Write.PREDICTED, self.kept)
+            self.write(stand_in, Write.PREDICTED, self.grounded if self.mode == 'fdm' else self.kept)
         kept, video = self.denoise('video', noise[0], first, given)
         still = None if given is None else torch.zeros(self.rollout.actions_per_latent, ACTION_DIM)
         return kept, video, self.denoise('action', noise[1], first, still)[1]

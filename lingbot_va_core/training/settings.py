@@ -248,6 +248,7 @@ class RolloutSettings:
     video_exec_step: int | None = None
     video_s: float | None = None
     fdm_steps: int | None = None
+    fdm_s: float | None = None
 
     def apply(self, rollout: config.RolloutConfig) -> config.RolloutConfig:
         """Return `rollout` with these changes; raises ConfigError where they contradict the rest."""

@@ -145,6 +145,7 @@ ROLLOUTS = st.fixed_dictionaries(
         'action_guidance': st.sampled_from([1.0, 2.0]),
         'video_exec_step': st.sampled_from([None, 1, 3]),
         'fdm_steps': st.sampled_from([None, 1, 3]),
+        'fdm_s': st.sampled_from([None, 0.4, 1.0]),
     }
 )
 
@@ -341,7 +342,9 @@ def trained_dynamics(
     return denoise(noise, plan, velocity)
 
 
-@pytest.mark.parametrize('changes', [{}, {'video_exec_step': None, 'fdm_steps': 2}, {'video_shift': 5.0}], ids=str)
+@pytest.mark.parametrize(
+    'changes', [{}, {'video_exec_step': None, 'fdm_steps': 2}, {'video_shift': 5.0}, {'fdm_s': 1.0}], ids=str
+)
 def test_forward_dynamics_in_the_loop_is_that_of_training(
     small: WorldModel, changes: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,9 @@ def test_a_preset_survives_json() -> None:
 
 
 def test_a_checkpoint_from_before_forward_dynamics_is_read() -> None:
-    config = preset('tiny')
+    config = preset('lingbot-va-mot-5b')
     document = config.to_dict()
-    assert document['rollout'].pop('fdm_steps') is None
+    assert document['rollout'].pop('fdm_steps') is document['rollout'].pop('fdm_s') is None
     assert ModelConfig.from_dict(document) == config
     document['rollout']['fdm_steps'] = 2
     assert ModelConfig.from_dict(document).rollout.fdm_steps == 2
@@ -89,6 +89,7 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
         (('rollout', 'camera_layout'), 'round', "camera_layout is 'round'; choose one of width, tshape"),
         (('rollout', 'cameras'), 2, 'cameras is 2; camera_layout tshape takes 3 to 3'),
         (('rollout', 'fdm_steps'), 0, 'fdm_steps is 0; it must be above 0'),
+        (('rollout', 'fdm_s'), 1.5, 'fdm_s is 1.5; it must be from 0'),
         (('rollout', 'video_exec_step'), 9, 'video_exec_step is 9; it must be from 1 to video_steps = 4'),
         (('rollout', 'video_guidance'), 0.5, 'video_guidance is 0.5; it must be at least 1'),
         (('rollout', 'attn_window'), 1, 'attn_window is 1; it must be at least 2'),

@@ -29,5 +29,11 @@ def test_fewer_steps_end_at_the_same_noise_level() -> None:
     assert forward_dynamics_schedule(replace(ROLLOUT, fdm_steps=2), 0.0).sigmas == pytest.approx((1.0, 5 / 6, 0.0))
 
 
+@pytest.mark.parametrize(('s', 'sigmas'), [(1.0, (1.0, 5 / 6, 0.0)), (0.5, (1.0, 5 / 6)), (0.25, (1.0, 15 / 16))])
+def test_it_can_be_cleaner_or_noisier_than_imagined_video(s: float, sigmas: tuple[float, ...]) -> None:
+    rollout = replace(ROLLOUT, fdm_steps=2, fdm_s=s)
+    assert forward_dynamics_schedule(rollout, 0.7).sigmas == pytest.approx(sigmas)
+
+
 def test_video_that_stays_noise_needs_no_steps() -> None:
     assert forward_dynamics_schedule(ROLLOUT, 1.0).sigmas == (1.0,)
