@@ -102,6 +102,7 @@ def write_lerobot(model: WorldModel, folder: Path, cameras: Sequence[str] | None
     rollout, text = model.config.rollout, model.config.text
     for problem, found in (
         ('video_s', rollout.video_s is not None),
+        ('fdm_steps or fdm_s', (rollout.fdm_steps, rollout.fdm_s) != (None, None)),
         ("cache_eviction 'frames'", rollout.cache_eviction != 'released'),
         (f"text encoder '{text.kind}'", text.kind != 'umt5'),
         ('no source of its text encoder', text.source is None),

@@ -131,6 +131,7 @@ def test_cameras_can_be_named(portable: WorldModel, tmp_path: Path) -> None:
     ('settings', 'message'),
     [
         ({'video_s': 0.5}, 'has video_s, for which'),
+        ({'fdm_s': 1.0}, 'has fdm_steps or fdm_s, for which'),
         ({'cache_eviction': 'frames'}, "has cache_eviction 'frames', for which"),
     ],
 )
