@@ -47,7 +47,7 @@ def listen(graph: Graph) -> SimpleNamespace:
 
 @dataclass
 class Rig:
-    """The whole graph, in two halves that can fail apart, what is heard of it, and the result of its first task."""
+    """The whole graph, in parts that can fail apart, what is heard of it, and the result of its first task."""
 
     graph: Graph
     heard: SimpleNamespace
@@ -61,19 +61,25 @@ class Rig:
 def rig() -> Iterator[Rig]:
     """A graph that has done a task. The last tests of this file end it, part by part."""
     table, lines = {spec.name: spec for spec in nodes(simulation=True)}, []
-    body_nodes = [table[name] for name in ('sim_bridge', 'action', 'perception')]
     parameters = {'robot': 'aloha', 'mode': 'sync', 'checkpoint': 'none'}
+    robot, body, brain = (
+        Bringup([table[name] for name in names], parameters, log=lines.append)
+        for names in (['sim_bridge'], ['action', 'perception'], ['world_model'])
+    )
     with Graph('listener') as graph:
         heard = listen(graph)
-        body = Bringup(body_nodes, parameters, log=lines.append).start()
-        brain = Bringup([table['world_model']], parameters, log=lines.append).start()
         try:
+            robot.start()
+            # A new subscriber is known after a while only: whatever the action node measures is to be heard here, too.
+            graph.wait_for(lambda: heard.joints, 60.0, 'the state of the joints')
             for each in (body, brain):
+                each.start()
+            for each in (robot, body, brain):
                 each.wait_until_active()
             yield Rig(graph, heard, body, brain, lines, run_task('move', 4.0))
         finally:
-            brain.stop()
-            body.stop()
+            for each in (brain, body, robot):
+                each.stop()
 
 
 @pytest.fixture(scope='module')
@@ -177,7 +183,7 @@ def test_the_first_command_is_the_measured_state(run: tuple) -> None:
     assert first.action_index == DualArmCommand.HOLD
     before = [state for state in heard.joints if to_ns(state.header.stamp) <= to_ns(first.header.stamp)]
     assert before, 'commanded before anything was measured'
-    measured = [dict(zip(state.name, state.position, strict=True)) for state in before[-10:]]
+    measured = [dict(zip(state.name, state.position, strict=True)) for state in before]
     states = np.array([[state[joint.name] for joint in PROFILE.joints] for state in measured])
     assert np.abs(states - PROFILE.from_universal(first.values)).max(axis=1).min() < 1e-6
 
