@@ -18,14 +18,17 @@ system:
 demo: setup
 	$(VENV)/bin/lingbot-va demo $(ARGS)
 
-# Tests of the running graph have the machine to themselves, the others share it.
+# Tests of the running graph have the machine to themselves, the others share it. What fails is tested once more, alone,
+# as by colcon's --retest-until-pass: another tenant of the machine can hold a node up for longer than the test allows.
+PYTEST := $(VENV)/bin/python -m pytest
+AGAIN = test $$? = 1 && echo 'make: once more what failed' && $(PYTEST) --last-failed --last-failed-no-failures none
 test: setup
 ifdef ARGS
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 else
 	@failed=0; \
-	$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m 'not graph' || failed=1; \
-	$(VENV)/bin/python -m pytest -m graph || failed=1; \
+	$(PYTEST) -n logical --maxprocesses 4 --dist loadfile -m 'not graph' || { $(AGAIN) -m 'not graph'; } || failed=1; \
+	$(PYTEST) -m graph || { $(AGAIN) -m graph; } || failed=1; \
 	exit $$failed
 endif
 

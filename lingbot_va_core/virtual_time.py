@@ -119,16 +119,19 @@ class VirtualEpisode:
         self._observation_ns = observation_ns
         self._per_video = self._clock.actions_per_latent // VIDEO_FRAMES_PER_LATENT
 
-    def run(self, instruction: str, time_limit_ns: int, latent_frames: int | None = None) -> Iterator[ExecutedChunk]:
+    def run(
+        self, instruction: str, time_limit_ns: int | Callable[[], int], latent_frames: int | None = None
+    ) -> Iterator[ExecutedChunk]:
         """Run an episode from the plant's present state on; yield each chunk as its motion ends.
 
         Args:
             instruction: what to do.
-            time_limit_ns: virtual time after which the episode ends.
+            time_limit_ns: virtual time after which the episode ends, or a function that says so whenever it is asked.
             latent_frames: predict no more once so many are planned, and end when they are executed; None: no limit.
         """
+        limit_ns = time_limit_ns if callable(time_limit_ns) else lambda: time_limit_ns
         self._begin(instruction)
-        while self.now_ns < time_limit_ns and not self.succeeded and not self.refused:
+        while self.now_ns < limit_ns() and not self.succeeded and not self.refused:
             self._deliver()
             self._predict(latent_frames)
             for frame in self._move():

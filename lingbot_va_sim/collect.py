@@ -9,6 +9,7 @@ from lingbot_va_core.datasets.writer import DatasetWriter
 from lingbot_va_core.processes import in_processes
 from lingbot_va_core.robot import load_profile
 from lingbot_va_sim.demonstrations import demonstrate, film, universal
+from lingbot_va_sim.disturbances import DISTURBANCES
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.experts import find_expert
 from lingbot_va_sim.policy_driver import PolicyDriver
@@ -29,6 +30,7 @@ class Plan:
         out: the folder of the data set.
         policy: a checkpoint that drives first, so that the expert corrects what it gets wrong; None: there is none.
         mistake: what goes wrong on purpose in every episode; None: it is drawn.
+        disturbance: one of DISTURBANCES, which every episode has to overcome; None: there is none.
     """
 
     robot: str
@@ -37,6 +39,7 @@ class Plan:
     out: Path
     policy: str | None = None
     mistake: str | None = None
+    disturbance: str | None = None
 
     def writer(self) -> DatasetWriter:
         """Begin the data set, or go on with it; raises DatasetError, ProfileError or SimulationError."""
@@ -50,6 +53,10 @@ class Plan:
             )
         if self.mistake is not None and self.policy is not None:
             raise SimulationError('an expert that corrects a policy makes no mistakes; leave out one of the two')
+        if self.disturbance is not None and self.disturbance not in DISTURBANCES:
+            raise SimulationError(f"the disturbance is '{self.disturbance}'; choose one of {', '.join(DISTURBANCES)}")
+        if self.disturbance is not None and self.policy is not None:
+            raise SimulationError('an expert that corrects a policy is not disturbed; leave out one of the two')
         if not 0 <= self.seed < SEEDS:
             raise SimulationError(f'seed is {self.seed}; it must be from 0 to {SEEDS - 1}')
         recipe = {'task': self.task, 'seed': self.seed}
@@ -57,6 +64,8 @@ class Plan:
             recipe['policy'] = self.policy
         if self.mistake is not None:
             recipe['mistake'] = self.mistake
+        if self.disturbance is not None:
+            recipe['disturbance'] = self.disturbance
         return DatasetWriter(self.out, DatasetSpec.from_profile(profile), recipe)
 
 
@@ -96,7 +105,10 @@ class _Worker:
     def make(self, index: int) -> Made:
         """Make an episode and write it."""
         simulation = self.simulation
-        demonstration = demonstrate(simulation, self.expert, self.plan.seed + index, self.driver, self.plan.mistake)
+        plan = self.plan
+        demonstration = demonstrate(
+            simulation, self.expert, plan.seed + index, self.driver, plan.mistake, plan.disturbance
+        )
         state = universal(simulation.profile, demonstration.states[0])
         with self.writer.episode(index, simulation.task.instruction, state) as episode:
             film(demonstration, simulation.profile, self.rig, episode)

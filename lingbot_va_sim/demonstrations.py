@@ -17,6 +17,7 @@ from lingbot_va_core.datasets.writer import EpisodeWriter
 from lingbot_va_core.framing import framed
 from lingbot_va_core.kinematics import joint_limits, read_kinematics
 from lingbot_va_core.robot import ACTION_DIM, GRIPPERS, RobotProfile
+from lingbot_va_sim.disturbances import Disturbance, draw_disturbance
 from lingbot_va_sim.errors import SimulationError
 from lingbot_va_sim.experts.expert import Expert, ExpertError
 from lingbot_va_sim.experts.noise import OrnsteinUhlenbeck
@@ -40,7 +41,7 @@ class Demonstration:
         labels: what the joints should do, float64 [steps, joints]; row k is due at the end of control period k.
         executed: the commands that were sent, in the same way.
         mistaken: of each row, whether it is nothing to learn: the label is not what was commanded, because the expert
-            erred on purpose, or a policy drove.
+            erred on purpose, or a policy drove; or something happened that nobody can foresee.
         states: the measured positions at the beginning and at the end of every period, [steps + 1, joints].
         snapshots: what the cameras see, one for every video frame.
         attributes: seed, attempt, noise, mistake, and in `mistakes` the ranges [first, last) of `mistaken` steps.
@@ -86,11 +87,12 @@ def demonstrate(
     seed: int,
     driver: Driver | None = None,
     mistake: str | None = None,
+    disturbance: str | None = None,
 ) -> Demonstration:
     """Return a demonstration from the start that `seed` draws: the first that succeeds, with all else drawn anew.
 
     With a driver the expert makes no mistakes of its own, but takes over from the driver after a drawn time. `mistake`
-    stands in place of the one that is drawn, or of none.
+    stands in place of the one that is drawn, or of none. `disturbance` is one of DISTURBANCES, to be overcome.
 
     Raises:
         SimulationError: none succeeds.
@@ -98,7 +100,7 @@ def demonstrate(
     reasons = []
     for attempt in range(TRIES):
         try:
-            return _attempt(simulation, expert, seed, attempt, driver, mistake)
+            return _attempt(simulation, expert, seed, attempt, driver, mistake, disturbance)
         except (ExpertError, UnreachableError) as error:
             reasons.append(str(error))
     raise SimulationError(f'no demonstration from seed {seed} in {TRIES} tries; the last one: {reasons[-1]}')
@@ -127,7 +129,13 @@ def universal(profile: RobotProfile, joints: np.ndarray) -> np.ndarray:
 
 
 def _attempt(
-    simulation: Simulation, expert: type[Expert], seed: int, attempt: int, driver: Driver | None, asked: str | None
+    simulation: Simulation,
+    expert: type[Expert],
+    seed: int,
+    attempt: int,
+    driver: Driver | None,
+    asked: str | None,
+    disturbance: str | None,
 ) -> Demonstration:
     profile, random = simulation.profile, np.random.default_rng((seed, attempt))
     dt = profile.clock.action_ns / NANOSECONDS
@@ -146,12 +154,13 @@ def _attempt(
         _come_to_rest(simulation, command, demonstration)
 
     script = expert(simulation, random, None if driver else mistake)
+    trouble = draw_disturbance(disturbance, seed) if disturbance else None
     taken, before = len(demonstration.labels), command.position
     for target, label in _whole_latents(script.run(), profile.clock.actions_per_latent):
         wanted = target + noise.step()
         command.step(wanted, (wanted - before) / dt)
         before = wanted
-        _carry_out(simulation, command.position, label, bool((label != target).any()), demonstration)
+        _carry_out(simulation, command.position, label, bool((label != target).any()), demonstration, trouble)
         if (len(demonstration.labels) - taken) * dt > LONGEST_S:
             raise ExpertError(f'it takes longer than {LONGEST_S:g} s')
     if not simulation.success:
@@ -162,7 +171,7 @@ def _attempt(
         'noise_rad': sigma,
         'mistake': mistake,
         'mistakes': _ranges(demonstration.mistaken),
-    }
+    } | ({'disturbance': disturbance} if disturbance else {})
     return demonstration
 
 
@@ -177,11 +186,17 @@ def _come_to_rest(simulation: Simulation, command: CommandFilter, demonstration:
 
 
 def _carry_out(
-    simulation: Simulation, command: np.ndarray, label: np.ndarray, mistaken: bool, demonstration: Demonstration
+    simulation: Simulation,
+    command: np.ndarray,
+    label: np.ndarray,
+    mistaken: bool,
+    demonstration: Demonstration,
+    trouble: Disturbance | None = None,
 ) -> None:
     simulation.set_targets(command)
     simulation.step()
-    demonstration.add(simulation, command, label, mistaken)
+    struck = trouble is not None and trouble.step(simulation)
+    demonstration.add(simulation, command, label, mistaken or struck)
 
 
 def command_filter(profile: RobotProfile) -> CommandFilter:

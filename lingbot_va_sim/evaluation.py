@@ -42,7 +42,7 @@ class Plan:
         chunk: latent frames per chunk, in place of the checkpoint's; its history stays as long.
         video_s: to which s the video is denoised, 0 to 1, in place of the checkpoint's.
         disturbance: one of DISTURBANCES, or None.
-        time_limit_s: of an episode, in virtual time.
+        time_limit_s: of an episode, in virtual time; from its disturbance on, where there is one.
         device: of the model.
         filmed: so many episodes of each mode are filmed.
     """
@@ -172,7 +172,7 @@ class Evaluator:
         episode = self._loop.episode(mode, seed, plan.latency_ms)
         chunks, problem = [], ''
         try:
-            chunks.extend(episode.run(plant.simulation.task.instruction, round(plan.time_limit_s * NANOSECONDS)))
+            chunks.extend(episode.run(plant.simulation.task.instruction, self._limit_ns))
         except REFUSED as error:
             problem = str(error)
         if episode.refused:
@@ -200,6 +200,11 @@ class Evaluator:
             model_ms=_model_ms(chunks),
             film=film,
         )
+
+    def _limit_ns(self) -> int:
+        """Return when the episode ends: a disturbance gives it its time anew."""
+        disturbed_ns = (self._plant.disturbed_at or 0) * self._profile.clock.action_ns
+        return disturbed_ns + round(self._plan.time_limit_s * NANOSECONDS)
 
 
 def with_chunk(model: WorldModel, frames: int) -> WorldModel:

@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME',
         help='let this go wrong on purpose in every episode, such as beside: the gripper is led beside the cube first',
     )
+    parser.add_argument(
+        '--disturb',
+        metavar='NAME',
+        help='disturb every episode, as `lingbot-va eval --disturb` does: reach, grasp or tool',
+    )
     parser.add_argument('--out', type=Path, required=True, metavar='FOLDER', help='the data set; it must not exist yet')
     parser.add_argument(
         '--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='processes (default: %(default)s)'
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from lingbot_va_sim.collect import Plan
     from lingbot_va_sim.contact_sheet import write_contact_sheet
 
-    plan = Plan(args.robot, args.task, args.seed, args.out, args.policy, args.mistake)
+    plan = Plan(args.robot, args.task, args.seed, args.out, args.policy, args.mistake, args.disturb)
     writer = plan.writer()
     began = time.monotonic()
     made = _collect(plan, args.episodes, args.workers, len(writer.done() & set(range(args.episodes))))

@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'or push the hand during the reach (tool)',
     )
     parser.add_argument(
-        '--time-limit', type=float, default=20.0, metavar='S', help='of an episode, in s (default: %(default)s)'
+        '--time-limit',
+        type=float,
+        default=20.0,
+        metavar='S',
+        help='of an episode, in s, from its disturbance on where there is one (default: %(default)s)',
     )
     parser.add_argument(
         '--workers', type=int, default=os.cpu_count() or 1, metavar='W', help='processes (default: %(default)s)'

@@ -13,6 +13,8 @@ from lingbot_va_sim.experts.noise import push
 TRIES = 4
 LIFTED_M = 0.015
 BESIDE_M = 0.035  # deviation in x and y
+GONE_M = 0.05  # farther beside the tool, the cube has not just fallen
+NOTICE_S = (0.3, 0.5)  # after the lift; sooner, what a policy learns to do would be due before it can have seen why
 CARRY_M_S = 0.15  # faster, the cube shifts between the fingers
 
 
@@ -102,6 +104,8 @@ class CubeTransfer(Expert):
             yield from self._lift(lose_it=mistake == 'lost')
             if self._in_hand('right'):
                 return
+            if np.linalg.norm(self._cube()[:2] - self._tool('right').position[:2]) > GONE_M:
+                right.wait(self.vary(*NOTICE_S))
             right.grip(self.half_open)
             yield from self.until_idle('right')
         raise ExpertError('the cube cannot be grasped')

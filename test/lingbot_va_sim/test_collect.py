@@ -102,8 +102,10 @@ def test_the_lerobot_library_reads_it(dataset):
     [
         ({'mistake': 'late'}, "'late' is no mistake of the expert for transfer_cube; it knows high, short"),
         ({'mistake': 'high', 'policy': 'folder'}, 'leave out one of the two'),
+        ({'disturbance': 'rain'}, "the disturbance is 'rain'; choose one of reach, grasp, tool"),
+        ({'disturbance': 'reach', 'policy': 'folder'}, 'leave out one of the two'),
     ],
 )
-def test_a_mistake_that_cannot_be_made_is_refused(robot, tmp_path, changes, message):
+def test_a_mistake_or_a_disturbance_that_cannot_be_made_is_refused(robot, tmp_path, changes, message):
     with pytest.raises(SimulationError, match=message):
         Plan(robot, 'transfer_cube', 0, tmp_path / 'set', **changes).writer()

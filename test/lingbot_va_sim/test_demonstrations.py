@@ -89,6 +89,20 @@ def test_a_hand_that_is_led_beside_the_cube_comes_down_to_it_by_right_labels(sim
     assert np.array(demonstration.executed)[last, gripper] > 0.05  # it has yet to come down
 
 
+def test_an_expert_overcomes_a_missed_grasp_and_notes_when_nobody_could_foresee_it(simulation):
+    disturbed = (demonstrate(simulation, TransferCubeExpert, seed, disturbance='grasp') for seed in range(12, 30))
+    demonstration = next(each for each in disturbed if not each.attributes['mistake'])
+    assert demonstration.attributes['disturbance'] == 'grasp' and simulation.success
+    (struck,) = demonstration.attributes['mistakes']
+    assert struck[1] - struck[0] == 1
+    gripper = [joint.name for joint in simulation.profile.joints].index('right_gripper')
+    opening = np.array(demonstration.executed)[:, gripper]
+    opened = struck[1] + int(np.argmax(opening[struck[1] :] > TransferCubeExpert.OPENED))
+    assert opened - struck[1] > 25  # not before half a second, in which the reason can be seen
+    held = opening[struck[0]]
+    assert held < 0.03 and opening[opened:].min() < held + 0.005  # it closes once more
+
+
 def test_an_expert_that_never_succeeds_is_given_up_with_the_reason(simulation):
     class Helpless(Expert):
         def script(self):

@@ -17,7 +17,7 @@ from lingbot_va_core.poses import relative_actions
 from lingbot_va_core.robot import RobotProfile, load_profile
 from lingbot_va_core.virtual_time import VirtualEpisode
 from lingbot_va_sim.demonstrations import universal
-from lingbot_va_sim.disturbances import Removal, draw_disturbance
+from lingbot_va_sim.disturbances import DISTURBANCES, Removal, draw_disturbance
 from lingbot_va_sim.episode_film import Shown, write_grid
 from lingbot_va_sim.evaluation import Episode, Evaluator, Plan, evaluate, with_chunk
 from lingbot_va_sim.experts import find_expert
@@ -161,6 +161,21 @@ def test_a_cube_that_is_touched_on_the_table_is_left_alone(plant):
     assert not removal.step(simulation)
     simulation.data.joint(CUBE).qpos[2] += 0.03
     assert removal.step(simulation) and not removal.step(simulation)
+
+
+def test_a_disturbance_gives_an_episode_its_time_anew(monkeypatch):
+    class After10(Removal):
+        def step(self, simulation):
+            self.count = getattr(self, 'count', 0) + 1
+            return self.count == 10
+
+    monkeypatch.setitem(DISTURBANCES, 'grasp', After10)
+    evaluator = Evaluator(replace(SHORT, disturbance='grasp', filmed=0))
+    try:
+        episode = evaluator.run('fdm', 0)
+    finally:
+        evaluator.close()
+    assert (episode.disturbed_s, episode.duration_s) == (0.2, pytest.approx(0.9))
 
 
 def test_the_same_episodes_in_other_processes():
