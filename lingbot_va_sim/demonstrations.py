@@ -41,7 +41,7 @@ class Demonstration:
         labels: what the joints should do, float64 [steps, joints]; row k is due at the end of control period k.
         executed: the commands that were sent, in the same way.
         mistaken: of each row, whether it is nothing to learn: the label is not what was commanded, because the expert
-            erred on purpose, or a policy drove; or something happened that nobody can foresee.
+            erred on purpose, or a policy drove; or because of what is to be overcome, it has not happened yet.
         states: the measured positions at the beginning and at the end of every period, [steps + 1, joints].
         snapshots: what the cameras see, one for every video frame.
         attributes: seed, attempt, noise, mistake, and in `mistakes` the ranges [first, last) of `mistaken` steps.
@@ -196,7 +196,9 @@ def _carry_out(
     simulation.set_targets(command)
     simulation.step()
     struck = trouble is not None and trouble.step(simulation)
-    demonstration.add(simulation, command, label, mistaken or struck)
+    demonstration.add(simulation, command, label, mistaken)
+    if struck:
+        demonstration.mistaken = [True] * len(demonstration.mistaken)
 
 
 def command_filter(profile: RobotProfile) -> CommandFilter:

@@ -89,17 +89,17 @@ def test_a_hand_that_is_led_beside_the_cube_comes_down_to_it_by_right_labels(sim
     assert np.array(demonstration.executed)[last, gripper] > 0.05  # it has yet to come down
 
 
-def test_an_expert_overcomes_a_missed_grasp_and_notes_when_nobody_could_foresee_it(simulation):
+def test_an_expert_overcomes_a_missed_grasp_from_when_it_can_be_seen(simulation):
     disturbed = (demonstrate(simulation, TransferCubeExpert, seed, disturbance='grasp') for seed in range(12, 30))
     demonstration = next(each for each in disturbed if not each.attributes['mistake'])
     assert demonstration.attributes['disturbance'] == 'grasp' and simulation.success
     (struck,) = demonstration.attributes['mistakes']
-    assert struck[1] - struck[0] == 1
+    assert struck[0] == 0 and struck[1] > 50
     gripper = [joint.name for joint in simulation.profile.joints].index('right_gripper')
     opening = np.array(demonstration.executed)[:, gripper]
     opened = struck[1] + int(np.argmax(opening[struck[1] :] > TransferCubeExpert.OPENED))
     assert opened - struck[1] > 25  # not before half a second, in which the reason can be seen
-    held = opening[struck[0]]
+    held = opening[struck[1]]
     assert held < 0.03 and opening[opened:].min() < held + 0.005  # it closes once more
 
 
