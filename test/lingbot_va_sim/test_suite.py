@@ -32,7 +32,7 @@ def test_slow_inference_takes_most_of_a_chunk(slow: float = 0.8, latent_ms: floa
 
 def test_every_other_checkpoint_comes_with_the_commands_that_make_it() -> None:
     others = [row for table in TABLES for row in table.rows if row.checkpoint]
-    assert {row.checkpoint for row in others} == {'demos_50', 'demos_10', 'shared', 'clean_history'}
+    assert {row.checkpoint for row in others} == {'demos_240', 'demos_50', 'demos_10', 'shared', 'clean_history'}
     assert all(f'--out out/ablations/{row.checkpoint}' in row.made for row in others)
 
 

@@ -16,9 +16,12 @@ from lingbot_va_core.training.settings import (
 )
 
 
-@pytest.mark.parametrize(('section', 'kind'), [('vae', VAESettings), ('policy', PolicySettings)])
-def test_the_shipped_settings_can_be_read(section: str, kind: type) -> None:
-    read = read_settings(kind, read_section(share_dir() / 'config' / 'training' / 'tiny.yaml', section))
+@pytest.mark.parametrize(
+    ('name', 'section', 'kind'),
+    [('tiny', 'vae', VAESettings), ('tiny', 'policy', PolicySettings), ('ablation', 'policy', PolicySettings)],
+)
+def test_the_shipped_settings_can_be_read(name: str, section: str, kind: type) -> None:
+    read = read_settings(kind, read_section(share_dir() / 'config' / 'training' / f'{name}.yaml', section))
     assert read != kind()
 
 
