@@ -131,6 +131,8 @@ def is_checkpoint(folder: Path) -> bool:
 def with_vae(model: WorldModel, source: WorldModel) -> WorldModel:
     """Return an untrained model with the VAE of another one; its heads are zero, as where that VAE was trained.
 
+    Of the runs behind the other one, it comes from those alone that trained the VAE.
+
     Raises:
         CheckpointError: the VAEs are of different sizes.
     """
@@ -138,7 +140,8 @@ def with_vae(model: WorldModel, source: WorldModel) -> WorldModel:
         raise CheckpointError(f"'{source.name}' has another kind or size of VAE than '{model.config.name}'")
     for head in (model.transformer.proj_out, model.transformer.action_proj_out):
         nn.init.zeros_(head.weight)
-    return replace(model, vae=source.vae, training=source.training)
+    training = tuple(run for run in source.training if run.get('what') == 'vae')
+    return replace(model, vae=source.vae, training=training)
 
 
 def _check_place(folder: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_model, save_checkpoint
+from lingbot_va_core.checkpoint import CheckpointError, WorldModel, load_model, save_checkpoint, with_vae
 from lingbot_va_core.model_card import CARD, misfit, read_results, read_training, write_card
+from lingbot_va_core.robot import RobotProfile
 
 DATA = {'name': 'cubes', 'robot': 'aloha', 'episodes': 50, 'seeds': [7, 56], 'minutes': 5.5, 'weight': 1.0,
         'instructions': ['hand the cube over']}  # fmt: skip
@@ -51,6 +52,14 @@ def test_saving_again_replaces_the_card(folder: Path) -> None:
     model = load_model(folder)
     save_checkpoint(replace(model, training=({**RUN, 'seconds': 1200},)), folder)
     assert '20 min' in (folder / CARD).read_text()
+
+
+def test_a_model_that_has_only_the_vae_of_another_comes_from_the_runs_of_that_vae(
+    tiny: WorldModel, profile: RobotProfile
+) -> None:
+    vae = {**RUN, 'what': 'vae'}
+    model = with_vae(load_model(None, 'tiny', profile, seed=1), replace(tiny, training=(vae, RUN)))
+    assert model.training == (vae,) and model.vae is tiny.vae
 
 
 def test_results_are_in_the_card_and_in_its_metadata(folder: Path) -> None:
